@@ -1,0 +1,29 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// CI builds with warnings as errors; a package that depends on this one never does.
+let strict: [SwiftSetting] = Context.environment["CI"] == nil ? [] : [.treatAllWarnings(as: .error)]
+
+let package = Package(
+    name: "swift-feedback-transformer",
+    platforms: [.macOS(.v15)],
+    products: [
+        .library(name: "FeedbackTransformer", targets: ["FeedbackTransformer"]),
+        .library(name: "FeedbackEngine", targets: ["FeedbackEngine"]),
+        .library(name: "FeedbackTraining", targets: ["FeedbackTraining"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
+        .package(url: "https://github.com/apple/swift-crypto", "3.12.3"..<"5.0.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.0.0"),
+    ],
+    targets: [
+        .target(name: "COneDNN", linkerSettings: [.linkedLibrary("dnnl")]),
+        .target(name: "CKernels"),
+        .target(name: "FeedbackEngine", dependencies: ["COneDNN", "CKernels"], swiftSettings: strict),
+        .target(name: "FeedbackTransformer", dependencies: ["FeedbackEngine"], swiftSettings: strict),
+        .target(name: "FeedbackTraining", dependencies: ["FeedbackTransformer"], swiftSettings: strict),
+        .testTarget(name: "FeedbackTrainingTests", dependencies: ["FeedbackTraining"], resources: [.copy("Fixtures")]),
+    ]
+)

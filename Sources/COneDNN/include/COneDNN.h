@@ -1,0 +1,51 @@
+// oneDNN's matrix product behind one small interface, the same for its 2.x and 3.x C APIs.
+//
+//   destination[m, n] = relu?( source[m, k] · weights[k, n] + bias?[n] + destination? )        float32, row-major
+//
+// A product is prepared once per shape and runs on the calling thread alone. One product must not run on two threads at
+// once; one packed weight matrix may be used by any number of them.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct onednn_product onednn_product;
+typedef struct onednn_packed onednn_packed;
+
+typedef enum {
+    onednn_weights_plain,       // [k, n]
+    onednn_weights_transposed,  // [n, k]
+    onednn_weights_packed       // in the layout that oneDNN prefers; see onednn_pack
+} onednn_weights_layout;
+
+typedef struct {
+    int64_t m, k, n;
+    bool source_transposed;  // the source is stored [k, m]
+    onednn_weights_layout layout;
+    bool bias, relu, accumulate;
+} onednn_shape;
+
+/// The version of the library that is running, as major · 10000 + minor · 100 + patch.
+int onednn_version(void);
+/// Makes oneDNN use only the calling thread for what this thread creates and runs. Call once in every thread.
+void onednn_use_one_thread(void);
+
+/// Prepares a product; null when oneDNN refuses it (`onednn_last_error` says why). A packed product takes the layout of
+/// `like` where that is given, else the one that suits the shape best.
+onednn_product *onednn_product_create(onednn_shape shape, const onednn_packed *like);
+void onednn_product_destroy(onednn_product *);
+/// `weights` for the plain layouts, `packed` for the packed one; the other is null. Returns 0, or oneDNN's status.
+int onednn_product_run(
+    onednn_product *, const float *source, const float *weights, const onednn_packed *packed, const float *bias,
+    float *destination);
+/// The name of oneDNN's chosen implementation.
+const char *onednn_product_implementation(const onednn_product *);
+
+/// An uninitialised weight matrix in the layout that `product` wants.
+onednn_packed *onednn_packed_create(const onednn_product *product);
+void onednn_packed_destroy(onednn_packed *);
+/// Fills it from plain weights, [n, k] where `transposed`, else [k, n]. Returns 0, or oneDNN's status.
+int onednn_pack(onednn_packed *, const float *weights, bool transposed);
+
+/// What the last failed call on this thread was, for an error message.
+const char *onednn_last_error(void);

@@ -1,0 +1,121 @@
+import Foundation
+
+/// Parameters, gradients, the residual stream and everything that is accumulated: `Float` on the CPU, `Double` in the
+/// reference.
+public enum State {}
+
+/// What enters a matrix product and is kept for the backward pass: keys, values, queries, normalised activations.
+public enum Operand {}
+
+/// A view of row-major numbers in an executor's memory, `[rows, columns]`.
+///
+/// The role says what the numbers are for; the executor that allocated them knows their type. A view owns nothing and
+/// locks nothing: whoever hands views to several threads keeps writers apart.
+public struct Matrix<Role>: @unchecked Sendable {
+    package let base: UnsafeMutableRawPointer
+    package let elementSize: Int
+    public let rows: Int
+    public let columns: Int
+
+    package init(base: UnsafeMutableRawPointer, elementSize: Int, rows: Int, columns: Int) {
+        self.base = base
+        self.elementSize = elementSize
+        self.rows = rows
+        self.columns = columns
+    }
+
+    public var count: Int { rows * columns }
+
+    /// The rows of a range, as a view of the same memory.
+    public func rows(_ range: Range<Int>) -> Matrix {
+        assert(range.lowerBound >= 0 && range.upperBound <= rows, "rows \(range) of \(rows)")
+        return Matrix(
+            base: base + range.lowerBound * columns * elementSize, elementSize: elementSize, rows: range.count,
+            columns: columns)
+    }
+
+    /// The same numbers in another shape.
+    public func shaped(_ rows: Int, _ columns: Int) -> Matrix {
+        precondition(rows * columns == count, "\(self.rows)×\(self.columns) numbers do not fill \(rows)×\(columns)")
+        return Matrix(base: base, elementSize: elementSize, rows: rows, columns: columns)
+    }
+
+    /// A range of the numbers in row-major order, as one row.
+    public func elements(_ range: Range<Int>) -> Matrix {
+        precondition(range.lowerBound >= 0 && range.upperBound <= count, "elements \(range) of \(count)")
+        return Matrix(base: base + range.lowerBound * elementSize, elementSize: elementSize, rows: 1, columns: range.count)
+    }
+
+    /// Copies rows of this matrix to where row `to` is; the two may overlap.
+    public func moveRows(_ range: Range<Int>, to: Int) {
+        precondition(range.lowerBound >= 0 && range.upperBound <= rows && to >= 0 && to + range.count <= rows)
+        let bytes = columns * elementSize
+        (base + to * bytes).copyMemory(from: base + range.lowerBound * bytes, byteCount: range.count * bytes)
+    }
+
+    /// Sets every number to zero.
+    public func clear() {
+        base.initializeMemory(as: UInt8.self, repeating: 0, count: count * elementSize)
+    }
+
+    package var floats: UnsafeMutablePointer<Float> {
+        assert(elementSize == MemoryLayout<Float>.size)
+        return base.assumingMemoryBound(to: Float.self)
+    }
+
+    package var doubles: UnsafeMutablePointer<Double> {
+        assert(elementSize == MemoryLayout<Double>.size)
+        return base.assumingMemoryBound(to: Double.self)
+    }
+
+    /// The numbers in row-major order.
+    public var values: [Double] {
+        get {
+            elementSize == MemoryLayout<Double>.size
+                ? Array(UnsafeBufferPointer(start: doubles, count: count))
+                : UnsafeBufferPointer(start: floats, count: count).map(Double.init)
+        }
+        nonmutating set {
+            precondition(newValue.count == count, "\(newValue.count) values for \(rows)×\(columns)")
+            for (index, value) in newValue.enumerated() { self[index] = value }
+        }
+    }
+
+    /// One number in row-major order. For tests, setup and small work; operations never go through here.
+    public subscript(index: Int) -> Double {
+        get {
+            precondition(index >= 0 && index < count)
+            return elementSize == MemoryLayout<Double>.size ? doubles[index] : Double(floats[index])
+        }
+        nonmutating set {
+            precondition(index >= 0 && index < count)
+            if elementSize == MemoryLayout<Double>.size { doubles[index] = newValue } else { floats[index] = Float(newValue) }
+        }
+    }
+}
+
+/// Memory for one matrix: 64-byte aligned, zero at first, freed with the object.
+///
+/// Kernels read and write whole vectors, so 128 bytes on either side belong to the buffer too. Pages that are never
+/// written take no memory.
+public final class Buffer<Role>: @unchecked Sendable {
+    public let all: Matrix<Role>
+    private let allocation: UnsafeMutableRawPointer
+    private static var margin: Int { 128 }
+
+    package init(elementSize: Int, rows: Int, columns: Int) {
+        let (count, overflow) = rows.multipliedReportingOverflow(by: columns)
+        precondition(rows >= 0 && columns >= 0 && !overflow && count < 1 << 44, "cannot allocate \(rows)×\(columns)")
+        guard let allocation = calloc(1, count * elementSize + 2 * Self.margin + 64) else {
+            fatalError("out of memory for \(rows)×\(columns) numbers")
+        }
+        self.allocation = allocation
+        all = Matrix(
+            base: (allocation + Self.margin).alignedUp(toMultipleOf: 64), elementSize: elementSize, rows: rows,
+            columns: columns)
+    }
+
+    deinit { free(allocation) }
+
+    public func rows(_ range: Range<Int>) -> Matrix<Role> { all.rows(range) }
+}

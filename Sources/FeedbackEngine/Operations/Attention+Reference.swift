@@ -1,0 +1,231 @@
+import Foundation
+
+// The equations of Attention.swift in plain loops.
+
+private final class ReferenceMemory: AttentionMemory, @unchecked Sendable {
+    /// [rows, slots, D] each.
+    var keys: [Double], values: [Double], dKeys: [Double], dValues: [Double]
+
+    override init(rows: Int, slots: Int, heads: Int, headSize: Int) {
+        let none = Array(repeating: 0.0, count: rows * slots * heads * headSize)
+        (keys, values, dKeys, dValues) = (none, none, none, none)
+        super.init(rows: rows, slots: slots, heads: heads, headSize: headSize)
+    }
+
+    func index(row: Int, slot: Int) -> Int { (row * slots + slot) * heads * headSize }
+}
+
+private final class ReferencePositions: PackedPositions, @unchecked Sendable {
+    var embeddings: [Double] = []  // U, [reach, D]
+    var bias: [Double] = []  // S̃, [reach, H]
+}
+
+/// One query: step i of a block, row b, head h.
+private struct Query {
+    let step: Int, row: Int, head: Int
+    /// Where its head begins in q, c and their gradients.
+    let at: Int
+    /// Where its row begins in p and ds.
+    let scores: Int
+}
+
+/// Every query of n·B rows of q, in order.
+private func queries(_ q: Matrix<Operand>, rows: Int, heads: Int, columns: Int) -> [Query] {
+    let size = q.columns / heads
+    return (0..<q.rows).flatMap { n in
+        (0..<heads).map { h in
+            Query(
+                step: n / rows, row: n % rows, head: h, at: n * q.columns + h * size, scores: (n * heads + h) * columns)
+        }
+    }
+}
+
+extension ReferenceExecutor {
+    public func makeMemory(rows: Int, slots: Int, heads: Int, headSize: Int, training: Bool) -> AttentionMemory {
+        ReferenceMemory(rows: rows, slots: slots, heads: heads, headSize: headSize)
+    }
+    public func makePositions(heads: Int, headSize: Int, reach: Int) -> PackedPositions {
+        ReferencePositions(heads: heads, headSize: headSize, reach: reach)
+    }
+    public func makePositionGradients(heads: Int, headSize: Int, reach: Int) -> PositionGradients {
+        PositionGradients(embeddings: state(heads * reach, headSize), bias: state(heads, reach))
+    }
+    public func scoreColumns(slots: Int) -> Int { slots }
+
+    public func pack(
+        _ positions: PackedPositions, embeddings: Matrix<State>, bias: Matrix<State>, queryBias: Matrix<State>,
+        scale: Double
+    ) {
+        let packed = positions as! ReferencePositions
+        packed.embeddings = embeddings.values
+        packed.bias = (0..<bias.count).map { i in
+            let (row, head) = (i / positions.heads, i % positions.heads)
+            let dot = (0..<positions.headSize).reduce(0.0) { sum, k in
+                let at = head * positions.headSize + k
+                return sum + queryBias.doubles[at] * embeddings.doubles[row * embeddings.columns + at]
+            }
+            return scale * (bias.doubles[i] - dot)
+        }
+    }
+
+    public func append(_ keysValues: Matrix<State>, to memory: AttentionMemory, slot: Int) {
+        let memory = memory as! ReferenceMemory
+        let size = keysValues.columns / 2
+        for n in 0..<keysValues.rows {
+            let to = memory.index(row: n % memory.rows, slot: slot + n / memory.rows)
+            for d in 0..<size {
+                memory.keys[to + d] = keysValues.doubles[n * 2 * size + d]
+                memory.values[to + d] = keysValues.doubles[n * 2 * size + size + d]
+            }
+        }
+    }
+
+    public func attend(
+        _ q: Matrix<Operand>, _ memory: AttentionMemory, _ positions: PackedPositions, _ visibility: Visibility,
+        probabilities p: Matrix<Operand>, into context: Matrix<Operand>
+    ) {
+        let (memory, positions) = (memory as! ReferenceMemory, positions as! ReferencePositions)
+        let size = memory.headSize
+        for query in queries(q, rows: memory.rows, heads: memory.heads, columns: p.columns) {
+            let visible = visibility.slots(step: query.step)
+            // 1. s_j = q̃·(k_j + U_o) + S̃_o
+            var scores = visible.map { j in
+                let offset = positions.reach - (visible.upperBound - j)
+                let key = memory.index(row: query.row, slot: j) + query.head * size
+                let position = offset * q.columns + query.head * size
+                return (0..<size).reduce(positions.bias[offset * memory.heads + query.head]) {
+                    $0 + q.doubles[query.at + $1] * (memory.keys[key + $1] + positions.embeddings[position + $1])
+                }
+            }
+            // 2. p = softmax_j s
+            let largest = scores.max()!
+            scores = scores.map { exp($0 - largest) }
+            let total = scores.reduce(0, +)
+            for j in 0..<memory.slots { p.doubles[query.scores + j] = 0 }
+            for (j, score) in zip(visible, scores) { p.doubles[query.scores + j] = score / total }
+            // 3. c = Σ_j p_j v_j
+            for k in 0..<size {
+                context.doubles[query.at + k] = visible.reduce(0) {
+                    let value = memory.index(row: query.row, slot: $1) + query.head * size + k
+                    return $0 + p.doubles[query.scores + $1] * memory.values[value]
+                }
+            }
+        }
+    }
+
+    public func attendBackward(
+        _ dContext: Matrix<Operand>, context: Matrix<Operand>, probabilities p: Matrix<Operand>,
+        _ memory: AttentionMemory, _ positions: PackedPositions, _ visibility: Visibility,
+        scoreGradients ds: Matrix<Operand>, into dq: Matrix<Operand>
+    ) {
+        let (memory, positions) = (memory as! ReferenceMemory, positions as! ReferencePositions)
+        let size = memory.headSize
+        for query in queries(dq, rows: memory.rows, heads: memory.heads, columns: p.columns) {
+            let visible = visibility.slots(step: query.step)
+            // 3. dp_j = dc·v_j and 2. ds_j = p_j (dp_j − dc·c)
+            let own = (0..<size).reduce(0) {
+                $0 + dContext.doubles[query.at + $1] * context.doubles[query.at + $1]
+            }
+            for j in 0..<memory.slots { ds.doubles[query.scores + j] = 0 }
+            for j in visible {
+                let value = memory.index(row: query.row, slot: j) + query.head * size
+                let dp = (0..<size).reduce(0) { $0 + dContext.doubles[query.at + $1] * memory.values[value + $1] }
+                ds.doubles[query.scores + j] = p.doubles[query.scores + j] * (dp - own)
+            }
+            // 1. dq̃ = Σ_j ds_j (k_j + U_o)
+            for k in 0..<size {
+                dq.doubles[query.at + k] = visible.reduce(0) {
+                    let offset = positions.reach - (visible.upperBound - $1)
+                    let key = memory.keys[memory.index(row: query.row, slot: $1) + query.head * size + k]
+                    let position = positions.embeddings[offset * dq.columns + query.head * size + k]
+                    return $0 + ds.doubles[query.scores + $1] * (key + position)
+                }
+            }
+        }
+    }
+
+    public func gather(
+        scoreGradients ds: Matrix<Operand>, probabilities p: Matrix<Operand>, q: Matrix<Operand>,
+        dContext: Matrix<Operand>, steps: Range<Int>, slots: Range<Int>, _ visibility: Visibility,
+        accumulatingInto memory: AttentionMemory
+    ) {
+        let memory = memory as! ReferenceMemory
+        for query in queries(q, rows: memory.rows, heads: memory.heads, columns: p.columns)
+        where steps.contains(query.step) {
+            for j in visibility.slots(step: query.step).clamped(to: slots) {
+                let to = memory.index(row: query.row, slot: j) + query.head * memory.headSize
+                for k in 0..<memory.headSize {
+                    memory.dKeys[to + k] += ds.doubles[query.scores + j] * q.doubles[query.at + k]
+                    memory.dValues[to + k] += p.doubles[query.scores + j] * dContext.doubles[query.at + k]
+                }
+            }
+        }
+    }
+
+    public func gather(
+        scoreGradients ds: Matrix<Operand>, q: Matrix<Operand>, rows: Int, _ visibility: Visibility,
+        accumulatingInto gradients: PositionGradients
+    ) {
+        let (heads, reach) = (gradients.bias.all.rows, gradients.bias.all.columns)
+        let size = q.columns / heads
+        for query in queries(q, rows: rows, heads: heads, columns: ds.columns) {
+            let visible = visibility.slots(step: query.step)
+            for j in visible {
+                let row = query.head * reach + reach - (visible.upperBound - j)
+                gradients.bias.all.doubles[row] += ds.doubles[query.scores + j]
+                for k in 0..<size {
+                    gradients.embeddings.all.doubles[row * size + k] +=
+                        ds.doubles[query.scores + j] * q.doubles[query.at + k]
+                }
+            }
+        }
+    }
+
+    public func clearGradients(_ memory: AttentionMemory) {
+        let memory = memory as! ReferenceMemory
+        for i in memory.dKeys.indices { (memory.dKeys[i], memory.dValues[i]) = (0, 0) }
+    }
+
+    public func keyValueGradients(_ memory: AttentionMemory, slots: Range<Int>, into dKeysValues: Matrix<Operand>) {
+        let memory = memory as! ReferenceMemory
+        let size = memory.heads * memory.headSize
+        for n in 0..<dKeysValues.rows {
+            let from = memory.index(row: n % memory.rows, slot: slots.lowerBound + n / memory.rows)
+            for d in 0..<size {
+                dKeysValues.doubles[n * 2 * size + d] = memory.dKeys[from + d]
+                dKeysValues.doubles[n * 2 * size + size + d] = memory.dValues[from + d]
+            }
+        }
+    }
+
+    public func flush(_ gradients: PositionGradients, embeddings: Matrix<State>, bias: Matrix<State>) {
+        let (heads, reach) = (gradients.bias.all.rows, gradients.bias.all.columns)
+        let size = embeddings.columns / heads
+        for h in 0..<heads {
+            for c in 0..<reach {
+                bias.doubles[c * heads + h] += gradients.bias.all.doubles[h * reach + c]
+                for k in 0..<size {
+                    embeddings.doubles[c * embeddings.columns + h * size + k] +=
+                        gradients.embeddings.all.doubles[(h * reach + c) * size + k]
+                }
+            }
+        }
+        gradients.embeddings.all.clear()
+        gradients.bias.all.clear()
+    }
+
+    public func unfoldPositions(
+        _ dEmbeddings: Matrix<State>, dBias: Matrix<State>, dQueryBias: Matrix<State>, embeddings: Matrix<State>,
+        queryBias: Matrix<State>, scale: Double
+    ) {
+        let (heads, size) = (dBias.columns, embeddings.columns / dBias.columns)
+        for c in 0..<embeddings.rows {
+            for d in 0..<embeddings.columns {
+                let sum = scale * dBias.doubles[c * heads + d / size]
+                dEmbeddings.doubles[c * embeddings.columns + d] -= queryBias.doubles[d] * sum
+                dQueryBias.doubles[d] -= embeddings.doubles[c * embeddings.columns + d] * sum
+            }
+        }
+        for i in 0..<dBias.count { dBias.doubles[i] *= scale }
+    }
+}

@@ -1,0 +1,183 @@
+import CKernels
+
+// Linear map, with the LayerNorm before it folded in
+//
+//   forward    y  = x W'ᵀ + b'            W' = s W diag(γ),   b' = s (W β + b)
+//   backward   dx = dy W'
+//              dW' += dyᵀ x,   db' += Σ_n dy_n
+//   unfolding  dγ_i += s Σ_o W_oi dW'_oi,   dβ_i += s Σ_o W_oi db'_o
+//              dW = s (dW' diag(γ) + db' βᵀ),   db = s db'
+//
+// γ, β are the gain and shift of the LayerNorm whose normalised output is x (1 and 0 where there is none), s a constant
+// factor. Packing and unfolding happen once per optimizer step, everything else many times; so the recurrence never
+// touches γ, β or s, and LayerNorm's gain and shift cost no pass over the activations, forward or backward.
+//
+// Shapes: x, dx [N, inputs]; y, dy [N, outputs]; W, dW [outputs, inputs]; b, db [outputs]; γ, β [inputs].
+// A bias may be shorter than the outputs: it then belongs to the last of them.
+
+/// A weight matrix as an executor wants it for many products, made anew by `pack` whenever the parameters change.
+public class PackedLinear: @unchecked Sendable {
+    public let inputs: Int
+    public let outputs: Int
+
+    init(inputs: Int, outputs: Int) {
+        self.inputs = inputs
+        self.outputs = outputs
+    }
+}
+
+/// Gain γ and shift β of a LayerNorm, or their gradients.
+public struct NormParameters: Sendable {
+    public var gain: Matrix<State>
+    public var shift: Matrix<State>
+
+    public init(gain: Matrix<State>, shift: Matrix<State>) {
+        self.gain = gain
+        self.shift = shift
+    }
+}
+
+public protocol LinearOperations {
+    func makeLinear(inputs: Int, outputs: Int) -> PackedLinear
+    /// Prepares W' and b' for the products below.
+    func pack(
+        _ linear: PackedLinear, weight: Matrix<State>, bias: Matrix<State>?, norm: NormParameters?, scale: Double)
+
+    /// y = x W'ᵀ + b', then max(0, y) where `rectified`.
+    func linear(_ x: Matrix<Operand>, _ linear: PackedLinear, into y: Matrix<Operand>, rectified: Bool)
+    /// y = x W'ᵀ + b'.
+    func linear(_ x: Matrix<Operand>, _ linear: PackedLinear, into y: Matrix<State>)
+    /// y += x W'ᵀ + b'.
+    func linear(_ x: Matrix<Operand>, _ linear: PackedLinear, accumulatingInto y: Matrix<State>)
+
+    /// dx = dy W'.
+    func linearBackward(_ dy: Matrix<Operand>, _ linear: PackedLinear, into dx: Matrix<Operand>)
+    /// dx = dy W'.
+    func linearBackward(_ dy: Matrix<Operand>, _ linear: PackedLinear, into dx: Matrix<State>)
+    /// dx += dy W'.
+    func linearBackward(_ dy: Matrix<Operand>, _ linear: PackedLinear, accumulatingInto dx: Matrix<State>)
+
+    /// dW' += dyᵀ x, and db' += Σ_n dy_n over the last `dBias.count` outputs.
+    func linearGradients(
+        _ dy: Matrix<Operand>, _ x: Matrix<Operand>, _ linear: PackedLinear, accumulatingInto dWeight: Matrix<State>,
+        dBias: Matrix<State>?)
+    /// Turns dW' and db' into dW and db, in place, and adds to dγ and dβ.
+    func unfold(
+        _ dWeight: Matrix<State>, dBias: Matrix<State>?, weight: Matrix<State>, norm: NormParameters?, scale: Double,
+        accumulatingInto dNorm: NormParameters?)
+}
+
+// MARK: Reference
+
+private final class ReferenceLinear: PackedLinear, @unchecked Sendable {
+    var weight: [Double] = []  // W', [outputs, inputs]
+    var bias: [Double] = []  // b'
+}
+
+extension ReferenceExecutor {
+    public func makeLinear(inputs: Int, outputs: Int) -> PackedLinear {
+        ReferenceLinear(inputs: inputs, outputs: outputs)
+    }
+
+    public func pack(
+        _ linear: PackedLinear, weight: Matrix<State>, bias: Matrix<State>?, norm: NormParameters?, scale: Double
+    ) {
+        let packed = linear as! ReferenceLinear
+        let (w, inputs, outputs) = (weight.values, linear.inputs, linear.outputs)
+        let gain = norm?.gain.values ?? Array(repeating: 1, count: inputs)
+        let shift = norm?.shift.values ?? Array(repeating: 0, count: inputs)
+        let b = bias?.values ?? []
+        packed.weight = w.indices.map { scale * w[$0] * gain[$0 % inputs] }
+        packed.bias = (0..<outputs).map { o in
+            let own = o - (outputs - b.count)
+            return scale * (0..<inputs).reduce(own >= 0 ? b[own] : 0) { $0 + w[o * inputs + $1] * shift[$1] }
+        }
+    }
+
+    private func product<R>(_ x: Matrix<Operand>, _ linear: PackedLinear, into y: Matrix<R>, finish: (Double, Double) -> Double) {
+        let packed = linear as! ReferenceLinear
+        precondition(x.columns == linear.inputs && y.columns == linear.outputs && x.rows == y.rows)
+        for n in 0..<x.rows {
+            for o in 0..<linear.outputs {
+                var sum = packed.bias[o]
+                for i in 0..<linear.inputs { sum += x.doubles[n * x.columns + i] * packed.weight[o * x.columns + i] }
+                let index = n * y.columns + o
+                y.doubles[index] = finish(y.doubles[index], sum)
+            }
+        }
+    }
+
+    public func linear(_ x: Matrix<Operand>, _ linear: PackedLinear, into y: Matrix<Operand>, rectified: Bool) {
+        product(x, linear, into: y) { rectified ? max(0, $1) : $1 }
+    }
+    public func linear(_ x: Matrix<Operand>, _ linear: PackedLinear, into y: Matrix<State>) {
+        product(x, linear, into: y) { $1 }
+    }
+    public func linear(_ x: Matrix<Operand>, _ linear: PackedLinear, accumulatingInto y: Matrix<State>) {
+        product(x, linear, into: y) { $0 + $1 }
+    }
+
+    private func productBackward<R>(_ dy: Matrix<Operand>, _ linear: PackedLinear, accumulatingInto dx: Matrix<R>) {
+        let packed = linear as! ReferenceLinear
+        precondition(dy.columns == linear.outputs && dx.columns == linear.inputs && dy.rows == dx.rows)
+        for n in 0..<dy.rows {
+            for o in 0..<linear.outputs {
+                for i in 0..<linear.inputs {
+                    dx.doubles[n * dx.columns + i] +=
+                        dy.doubles[n * dy.columns + o] * packed.weight[o * linear.inputs + i]
+                }
+            }
+        }
+    }
+
+    public func linearBackward(_ dy: Matrix<Operand>, _ linear: PackedLinear, into dx: Matrix<Operand>) {
+        dx.clear()
+        productBackward(dy, linear, accumulatingInto: dx)
+    }
+    public func linearBackward(_ dy: Matrix<Operand>, _ linear: PackedLinear, into dx: Matrix<State>) {
+        dx.clear()
+        productBackward(dy, linear, accumulatingInto: dx)
+    }
+    public func linearBackward(_ dy: Matrix<Operand>, _ linear: PackedLinear, accumulatingInto dx: Matrix<State>) {
+        productBackward(dy, linear, accumulatingInto: dx)
+    }
+
+    public func linearGradients(
+        _ dy: Matrix<Operand>, _ x: Matrix<Operand>, _ linear: PackedLinear, accumulatingInto dWeight: Matrix<State>,
+        dBias: Matrix<State>?
+    ) {
+        for n in 0..<dy.rows {
+            for o in 0..<dy.columns {
+                for i in 0..<x.columns {
+                    dWeight.doubles[o * x.columns + i] += dy.doubles[n * dy.columns + o] * x.doubles[n * x.columns + i]
+                }
+            }
+        }
+        guard let dBias else { return }
+        let first = dy.columns - dBias.count
+        for n in 0..<dy.rows {
+            for o in 0..<dBias.count { dBias.doubles[o] += dy.doubles[n * dy.columns + first + o] }
+        }
+    }
+
+    public func unfold(
+        _ dWeight: Matrix<State>, dBias: Matrix<State>?, weight: Matrix<State>, norm: NormParameters?, scale: Double,
+        accumulatingInto dNorm: NormParameters?
+    ) {
+        let inputs = weight.columns
+        for o in 0..<weight.rows {
+            for i in 0..<inputs {
+                let at = o * inputs + i
+                if let norm, let dNorm, let dBias {
+                    dNorm.gain.doubles[i] += scale * weight.doubles[at] * dWeight.doubles[at]
+                    dNorm.shift.doubles[i] += scale * weight.doubles[at] * dBias.doubles[o]
+                    dWeight.doubles[at] =
+                        dWeight.doubles[at] * norm.gain.doubles[i] + dBias.doubles[o] * norm.shift.doubles[i]
+                }
+                dWeight.doubles[at] *= scale
+            }
+        }
+        guard let dBias else { return }
+        for o in 0..<dBias.count { dBias.doubles[o] *= scale }
+    }
+}

@@ -1,0 +1,79 @@
+import CKernels
+import Foundation
+
+// Gradient clipping by the global norm (Pascanu et al. 2013) and Adam (Kingma & Ba 2015) with decoupled weight decay
+// (Loshchilov & Hutter 2019)
+//
+//   n = ‖g‖₂ over all parameters;   c = min(1, limit / (n + 1e-6));   g ← c g
+//   m ← β₁ m + (1 − β₁) g
+//   v ← β₂ v + (1 − β₂) g²
+//   w ← w (1 − η λ) − η · (m / (1 − β₁ᵗ)) / ( √(v / (1 − β₂ᵗ)) + ε )          t = 1, 2, …
+//
+// η is the learning rate, λ the weight decay. A parameter whose gradient has always been zero, and that does not decay,
+// stays exactly as it is; the optimizer may leave it out.
+
+/// One Adam update's numbers, the same for every parameter.
+public struct AdamStep: Sendable {
+    public var learningRate: Double
+    /// t, from 1.
+    public var number: Int
+    public var beta1 = 0.9
+    public var beta2 = 0.999
+    public var epsilon = 1e-8
+    /// c, from gradient clipping.
+    public var gradientScale = 1.0
+
+    public init(learningRate: Double, number: Int) {
+        self.learningRate = learningRate
+        self.number = number
+    }
+}
+
+/// c = min(1, limit / (norm + 1e-6)). A limit of zero means no clipping.
+public func clipScale(norm: Double, limit: Double) -> Double {
+    limit > 0 ? min(1, limit / (norm + 1e-6)) : 1
+}
+
+public protocol OptimizerOperations {
+    /// Σ x².
+    func sumOfSquares(_ x: Matrix<State>) -> Double
+    /// One Adam update of w, m and v, in place.
+    func adam(
+        _ w: Matrix<State>, gradient g: Matrix<State>, m: Matrix<State>, v: Matrix<State>, step: AdamStep, decay: Double)
+}
+
+extension ReferenceExecutor {
+    public func sumOfSquares(_ x: Matrix<State>) -> Double {
+        (0..<x.count).reduce(0) { $0 + x.doubles[$1] * x.doubles[$1] }
+    }
+
+    public func adam(
+        _ w: Matrix<State>, gradient g: Matrix<State>, m: Matrix<State>, v: Matrix<State>, step: AdamStep, decay: Double
+    ) {
+        let bias1 = 1 - pow(step.beta1, Double(step.number)), bias2 = 1 - pow(step.beta2, Double(step.number))
+        for i in 0..<w.count {
+            let gradient = step.gradientScale * g.doubles[i]
+            m.doubles[i] = step.beta1 * m.doubles[i] + (1 - step.beta1) * gradient
+            v.doubles[i] = step.beta2 * v.doubles[i] + (1 - step.beta2) * gradient * gradient
+            let update = (m.doubles[i] / bias1) / ((v.doubles[i] / bias2).squareRoot() + step.epsilon)
+            w.doubles[i] = w.doubles[i] * (1 - step.learningRate * decay) - step.learningRate * update
+        }
+    }
+}
+
+extension CPUExecutor {
+    public func sumOfSquares(_ x: Matrix<State>) -> Double {
+        feedback_sum_of_squares(x.floats, x.count)
+    }
+
+    public func adam(
+        _ w: Matrix<State>, gradient g: Matrix<State>, m: Matrix<State>, v: Matrix<State>, step: AdamStep, decay: Double
+    ) {
+        assert(w.count == g.count && w.count == m.count && w.count == v.count)
+        let bias1 = 1 - pow(step.beta1, Double(step.number)), bias2 = 1 - pow(step.beta2, Double(step.number))
+        feedback_adam(
+            w.floats, g.floats, m.floats, v.floats, w.count, Float(step.gradientScale), Float(1 - step.beta1),
+            Float(step.beta2), Float(1 - step.beta2), Float(step.learningRate / bias1), Float(1 / bias2.squareRoot()),
+            Float(step.epsilon), Float(1 - step.learningRate * decay))
+    }
+}

@@ -1,0 +1,81 @@
+import Foundation
+
+/// A file or folder that could not be read or written, and why.
+public struct FileError: Error, Equatable, CustomStringConvertible {
+    public let description: String
+    public init(_ description: String) { self.description = description }
+
+    /// What the system said of the last failed call.
+    static func system(_ what: String) -> FileError { FileError("\(what): \(String(cString: strerror(errno)))") }
+}
+
+/// The bytes of a file, which must be an ordinary one.
+package func readRegularFile(_ file: URL) throws(FileError) -> Data {
+    var status = stat()
+    guard stat(file.path, &status) == 0 else { throw .system("cannot read \(file.path)") }
+    guard status.st_mode & S_IFMT == S_IFREG else { throw FileError("cannot read \(file.path): it is not a file") }
+    do { return try Data(contentsOf: file) } catch { throw FileError("cannot read \(file.path): \(reason(error))") }
+}
+
+/// Writes a new file and waits until it is on the disk.
+package func writeFile(_ file: URL, _ write: (FileHandle) throws -> Void) throws(FileError) {
+    let descriptor = open(file.path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+    guard descriptor >= 0 else { throw .system("cannot write \(file.path)") }
+    let handle = FileHandle(fileDescriptor: descriptor, closeOnDealloc: true)
+    do {
+        try write(handle)
+        try handle.synchronize()
+        try handle.close()
+    } catch {
+        throw FileError("cannot write \(file.path): \(reason(error))")
+    }
+}
+
+/// Waits until a folder's entries are on the disk.
+package func synchronizeFolder(_ folder: URL) throws(FileError) {
+    let descriptor = open(folder.path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw .system("cannot open \(folder.path)") }
+    defer { close(descriptor) }
+    guard fsync(descriptor) == 0 else { throw .system("cannot write \(folder.path)") }
+}
+
+/// Makes a folder that is there whole or not at all: `fill` writes into a temporary one beside it, which takes its place
+/// only when everything is on the disk. A folder that was there before stays as it was until then.
+package func writeFolder(_ folder: URL, _ fill: (URL) throws -> Void) throws {
+    let parent = folder.deletingLastPathComponent()
+    do {
+        try FileManager.default.createDirectory(at: parent, withIntermediateDirectories: true)
+    } catch {
+        throw FileError("cannot create \(parent.path): \(reason(error))")
+    }
+    let name = folder.lastPathComponent
+    let temporary = parent.appending(path: ".\(name).new-\(getpid())")
+    let replaced = parent.appending(path: ".\(name).old-\(getpid())")
+    try? FileManager.default.removeItem(at: temporary)
+    guard mkdir(temporary.path, 0o755) == 0 else { throw FileError.system("cannot create \(temporary.path)") }
+    do {
+        try fill(temporary)
+        try synchronizeFolder(temporary)
+        let exists = FileManager.default.fileExists(atPath: folder.path)
+        if exists, rename(folder.path, replaced.path) != 0 { throw FileError.system("cannot replace \(folder.path)") }
+        guard rename(temporary.path, folder.path) == 0 else {
+            let error = FileError.system("cannot write \(folder.path)")
+            if exists { rename(replaced.path, folder.path) }
+            throw error
+        }
+        try synchronizeFolder(parent)
+        if exists { try? FileManager.default.removeItem(at: replaced) }
+    } catch {
+        try? FileManager.default.removeItem(at: temporary)
+        throw error
+    }
+}
+
+/// An error in a few words: the system's, where one lies beneath Foundation's.
+package func reason(_ error: any Error) -> String {
+    let foundation = error as NSError
+    if let underlying = foundation.userInfo[NSUnderlyingErrorKey] as? NSError, underlying.domain == NSPOSIXErrorDomain {
+        return String(cString: strerror(Int32(underlying.code)))
+    }
+    return foundation.domain == NSCocoaErrorDomain ? foundation.localizedDescription : "\(error)"
+}

@@ -1,0 +1,170 @@
+import Foundation
+
+// The safetensors format, read strictly: a file comes from outside and is hostile until checked.
+//
+//   u64 N, little-endian, at most 100,000,000 | N bytes of JSON, beginning with "{" | data
+//
+// The JSON is one object: tensor name → {"dtype", "shape", "data_offsets": [begin, end]}, offsets from the start of the
+// data, and "__metadata__" → {string: string}. Sorted by offset the tensors fill the data without holes or overlaps.
+
+/// A file that is not a safetensors file, or not the one that is needed.
+public enum SafetensorsError: Error, Equatable, CustomStringConvertible {
+    /// The bytes break the format; what and where.
+    case malformed(String)
+    /// The file is well-formed but has no such tensor.
+    case missing(String)
+    /// A tensor has another type or shape than needed.
+    case mismatch(name: String, found: String, needed: String)
+
+    public var description: String {
+        switch self {
+        case .malformed(let what): "not a valid safetensors file: \(what)"
+        case .missing(let name): "the tensor \(name) is missing"
+        case .mismatch(let name, let found, let needed): "the tensor \(name) is \(found); it must be \(needed)"
+        }
+    }
+}
+
+/// A parsed file: what is in it, checked, and its bytes.
+public struct Safetensors: Sendable {
+    public enum DType: String, CaseIterable, Sendable {
+        case f64 = "F64", f32 = "F32", f16 = "F16", bf16 = "BF16"
+        case i64 = "I64", i32 = "I32", i16 = "I16", i8 = "I8"
+        case u64 = "U64", u32 = "U32", u16 = "U16", u8 = "U8"
+        case bool = "BOOL"
+
+        public var size: Int {
+            switch self {
+            case .f64, .i64, .u64: 8
+            case .f32, .i32, .u32: 4
+            case .f16, .bf16, .i16, .u16: 2
+            case .i8, .u8, .bool: 1
+            }
+        }
+    }
+
+    public struct Entry: Equatable, Sendable {
+        public let dtype: DType
+        public let shape: [Int]
+        /// In bytes, from the start of the data.
+        public let range: Range<Int>
+    }
+
+    public let metadata: [String: String]
+    public let entries: [String: Entry]
+    private let data: Data
+    private let dataStart: Int
+
+    static let headerLimit = 100_000_000
+
+    public init(contentsOf file: URL) throws {
+        try self.init(data: try readRegularFile(file))
+    }
+
+    public init(data: Data) throws(SafetensorsError) {
+        let data = data.startIndex == 0 ? data : Data(data)
+        guard data.count >= 8 else { throw .malformed("it has \(data.count) bytes; the header's length alone takes 8") }
+        let length = data.prefix(8).reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+        guard length <= Self.headerLimit else {
+            throw .malformed("its header claims \(length) bytes; \(Self.headerLimit) is the limit")
+        }
+        guard Int(length) <= data.count - 8 else {
+            throw .malformed("it is cut off: the header takes \(length) bytes, the file has \(data.count)")
+        }
+        var header = HeaderParser(bytes: [UInt8](data[8..<8 + Int(length)]))
+        (entries, metadata) = try header.parse()
+        self.data = data
+        dataStart = 8 + Int(length)
+
+        var end = 0
+        for (name, entry) in entries.sorted(by: { ($0.value.range.lowerBound, $0.key) < ($1.value.range.lowerBound, $1.key) }) {
+            guard entry.range.lowerBound == end else {
+                throw .malformed(
+                    "the tensor \(name) begins at byte \(entry.range.lowerBound) of the data; "
+                        + "the one before ends at \(end)")
+            }
+            end = entry.range.upperBound
+        }
+        guard end == data.count - dataStart else {
+            throw .malformed("its tensors take \(end) bytes; \(data.count - dataStart) follow the header")
+        }
+    }
+
+    /// The entry of a tensor that must have this type, and this shape where one is given.
+    private func entry(_ name: String, _ dtype: DType, shape: [Int]?) throws(SafetensorsError) -> Entry {
+        guard let entry = entries[name] else { throw .missing(name) }
+        guard entry.dtype == dtype && (shape == nil || shape == entry.shape) else {
+            throw .mismatch(
+                name: name, found: "\(entry.dtype.rawValue) \(entry.shape)",
+                needed: "\(dtype.rawValue) \(shape.map { "\($0)" } ?? "of any shape")")
+        }
+        return entry
+    }
+
+    private func values<Value>(_ entry: Entry, as type: Value.Type) -> [Value] {
+        let bytes = dataStart + entry.range.lowerBound..<dataStart + entry.range.upperBound
+        return [Value](unsafeUninitializedCapacity: bytes.count / MemoryLayout<Value>.size) { buffer, count in
+            count = data.copyBytes(to: UnsafeMutableRawBufferPointer(buffer), from: bytes) / MemoryLayout<Value>.size
+        }
+    }
+
+    /// The values of a float32 tensor in row-major order; of that shape, where one is given.
+    public func floats(_ name: String, shape: [Int]? = nil) throws(SafetensorsError) -> [Float] {
+        values(try entry(name, .f32, shape: shape), as: UInt32.self).map { Float(bitPattern: UInt32(littleEndian: $0)) }
+    }
+
+    /// The values of an int32 tensor in row-major order; of that shape, where one is given.
+    public func integers(_ name: String, shape: [Int]? = nil) throws(SafetensorsError) -> [Int32] {
+        values(try entry(name, .i32, shape: shape), as: Int32.self).map(Int32.init(littleEndian:))
+    }
+
+    // MARK: Writing
+
+    /// One float32 tensor to write; its values are asked for when its turn comes.
+    public struct Tensor {
+        public let name: String
+        public let shape: [Int]
+        public let values: () -> UnsafeBufferPointer<Float>
+
+        public init(name: String, shape: [Int], values: @escaping () -> UnsafeBufferPointer<Float>) {
+            self.name = name
+            self.shape = shape
+            self.values = values
+        }
+    }
+
+    /// Writes tensors, by name, to a new file, and waits until they are on the disk.
+    public static func write(_ tensors: [Tensor], metadata: [String: String] = [:], to file: URL) throws {
+        let tensors = tensors.sorted { $0.name < $1.name }
+        var header = "{", offset = 0
+        func quoted(_ text: String) throws -> String {
+            String(decoding: try JSONEncoder().encode(text), as: UTF8.self).replacingOccurrences(of: "\\/", with: "/")
+        }
+        if !metadata.isEmpty {
+            let pairs = try metadata.sorted { $0.key < $1.key }.map { try quoted($0.key) + ":" + quoted($0.value) }
+            header += "\"__metadata__\":{" + pairs.joined(separator: ",") + "}" + (tensors.isEmpty ? "" : ",")
+        }
+        header += try tensors.map { tensor in
+            let end = offset + tensor.shape.reduce(1, *) * DType.f32.size
+            defer { offset = end }
+            let shape = tensor.shape.map(String.init).joined(separator: ",")
+            return try quoted(tensor.name) + ":{\"dtype\":\"F32\",\"shape\":[\(shape)],\"data_offsets\":[\(offset),\(end)]}"
+        }.joined(separator: ",")
+        header += "}"
+        header += String(repeating: " ", count: (8 - header.utf8.count % 8) % 8)
+
+        try writeFile(file) { handle in
+            try handle.write(contentsOf: withUnsafeBytes(of: UInt64(header.utf8.count).littleEndian) { Data($0) })
+            try handle.write(contentsOf: Data(header.utf8))
+            for tensor in tensors {
+                let values = tensor.values()
+                precondition(values.count == tensor.shape.reduce(1, *), "\(tensor.name) has \(values.count) values")
+                // Little-endian float32 is how every supported machine holds it.
+                try handle.write(
+                    contentsOf: Data(
+                        bytesNoCopy: UnsafeMutableRawPointer(mutating: UnsafeRawPointer(values.baseAddress ?? UnsafePointer(bitPattern: 8)!)),
+                        count: values.count * DType.f32.size, deallocator: .none))
+            }
+        }
+    }
+}

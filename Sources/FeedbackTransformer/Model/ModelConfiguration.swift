@@ -1,0 +1,89 @@
+/// Where a layer's attention finds its memories.
+public enum MemoryRouting: String, Codable, CaseIterable, Sendable {
+    /// One vector a step for all layers: a learned weighted sum of every layer's output then (Fan et al. 2020).
+    case feedback
+    /// One vector a step for all layers: the top layer's output then (the paper's ablation).
+    case feedbackLast = "feedback-last"
+    /// Each layer sees its own inputs of earlier steps: the ordinary, parallel transformer.
+    case perLayer = "per-layer"
+}
+
+/// Whether all layers read the same keys and values.
+public enum KeyValueSharing: String, Codable, CaseIterable, Sendable {
+    /// One projection for all layers; a step's keys and values are computed once.
+    case shared
+    /// Each layer projects the memories itself: the original model.
+    case perLayer = "per-layer"
+}
+
+/// The sizes and the wiring of a model.
+public struct ModelConfiguration: Equatable, Sendable {
+    public var memory: MemoryRouting
+    public var keyValue: KeyValueSharing
+    /// L.
+    public var layers: Int
+    /// D.
+    public var dModel: Int
+    /// H; divides `dModel`.
+    public var heads: Int
+    /// F.
+    public var dFF: Int
+    /// V.
+    public var vocabulary: Int
+    /// P: how far back the tables of relative positions reach.
+    public var positions: Int
+    /// M: how many memories a step sees at most; without one, as many as the tables reach.
+    public var memoryWindow: Int?
+
+    public init(
+        memory: MemoryRouting = .feedback, keyValue: KeyValueSharing = .shared, layers: Int, dModel: Int, heads: Int,
+        dFF: Int, vocabulary: Int, positions: Int = 4096, memoryWindow: Int? = nil
+    ) {
+        self.memory = memory
+        self.keyValue = keyValue
+        self.layers = layers
+        self.dModel = dModel
+        self.heads = heads
+        self.dFF = dFF
+        self.vocabulary = vocabulary
+        self.positions = positions
+        self.memoryWindow = memoryWindow
+    }
+
+    /// K = D / H.
+    public var headSize: Int { dModel / heads }
+    /// The memories a step sees at most: the window, or what the position tables reach.
+    public var window: Int { min(memoryWindow ?? positions, positions) }
+
+    /// Throws on a setting that no model can have.
+    public func validate() throws(ConfigurationError) {
+        func check(_ value: Int, _ name: String, atMost limit: Int) throws(ConfigurationError) {
+            guard value >= 1 && value <= limit else {
+                throw ConfigurationError("\(name) is \(value); it must be between 1 and \(limit)")
+            }
+        }
+        try check(layers, "layers", atMost: 1000)
+        try check(dModel, "d-model", atMost: 65536)
+        try check(heads, "heads", atMost: dModel)
+        try check(dFF, "d-ff", atMost: 1 << 20)
+        try check(vocabulary, "the vocabulary", atMost: 1 << 24)
+        try check(positions, "positions", atMost: 1 << 20)
+        guard dModel % heads == 0 else {
+            throw ConfigurationError(
+                "heads (\(heads)) must divide d-model (\(dModel)); choose one of "
+                    + (1...dModel).filter { dModel % $0 == 0 }.map(String.init).joined(separator: ", "))
+        }
+        if let memoryWindow {
+            guard memoryWindow >= 1 && memoryWindow <= positions else {
+                throw ConfigurationError(
+                    "memory-window is \(memoryWindow); the tables of relative positions allow 1 to \(positions)")
+            }
+        }
+    }
+}
+
+/// A setting that cannot be used, with what would do instead.
+public struct ConfigurationError: Error, Equatable, CustomStringConvertible {
+    public let description: String
+    public init(_ description: String) { self.description = description }
+}

@@ -1,0 +1,51 @@
+import FeedbackEngine
+
+/// One number for each parameter's value, in an executor's memory: the parameters themselves, a gradient, or an
+/// optimizer's state.
+public final class ParameterStore: Sendable {
+    public let table: ParameterTable
+    let buffer: Buffer<State>
+
+    /// All zero.
+    public init(_ table: ParameterTable, executor: any Executor) {
+        self.table = table
+        buffer = executor.state(1, table.count)
+    }
+
+    /// All numbers, as one row.
+    public var all: Matrix<State> { buffer.all }
+
+    /// A parameter's numbers in the shape of its matrix.
+    public func matrix(_ parameter: Parameter) -> Matrix<State> {
+        buffer.all.elements(parameter.range).shaped(parameter.rows, parameter.columns)
+    }
+
+    public subscript(name: String) -> Matrix<State> { matrix(table.parameter(name)) }
+
+    /// Draws fresh parameters; each from a random source of its own, so that tables that differ in some parameters
+    /// agree in the others.
+    public func initialize(seed: UInt64) {
+        for parameter in table.parameters {
+            var random = RandomSource(seed: parameter.name.utf8.reduce(seed) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 })
+            let values = matrix(parameter)
+            switch parameter.initial {
+            case .zeros: values.clear()
+            case .ones: values.fill { 1 }
+            case .normal: values.fill { random.normal() }
+            case .uniform(let bound): values.fill { (2 * random.uniform() - 1) * bound }
+            }
+        }
+    }
+
+    /// Sets every number to the other store's, which may be of another type.
+    public func copy(from other: ParameterStore) {
+        precondition(other.table == table)
+        for index in 0..<table.count { buffer.all[index] = other.buffer.all[index] }
+    }
+}
+
+extension Matrix {
+    func fill(_ next: () -> Double) {
+        for index in 0..<count { self[index] = next() }
+    }
+}

@@ -1,0 +1,50 @@
+import Foundation
+
+/// A seeded source of random numbers whose state can be saved: xoshiro256** (Blackman & Vigna 2018), seeded by
+/// SplitMix64. The same seed gives the same numbers on every machine.
+public struct RandomSource: RandomNumberGenerator, Equatable, Sendable {
+    /// The generator's whole state, four words, not all zero.
+    public private(set) var state: [UInt64]
+
+    public init(seed: UInt64) {
+        var word = seed
+        state = (0..<4).map { _ in
+            word &+= 0x9e37_79b9_7f4a_7c15
+            var mixed = word
+            mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
+            mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
+            return mixed ^ (mixed >> 31)
+        }
+    }
+
+    /// Continues from a saved state; nil where it is none.
+    public init?(state: [UInt64]) {
+        guard state.count == 4, state.contains(where: { $0 != 0 }) else { return nil }
+        self.state = state
+    }
+
+    public mutating func next() -> UInt64 {
+        let product = state[1] &* 5
+        let result = ((product << 7) | (product >> 57)) &* 9
+        let shifted = state[1] << 17
+        state[2] ^= state[0]
+        state[3] ^= state[1]
+        state[1] ^= state[2]
+        state[0] ^= state[3]
+        state[2] ^= shifted
+        state[3] = (state[3] << 45) | (state[3] >> 19)
+        return result
+    }
+
+    /// Uniform in [0, 1), with 53 random bits.
+    public mutating func uniform() -> Double { Double(next() >> 11) * 0x1p-53 }
+
+    /// Uniform in 0 ..< bound, without bias.
+    public mutating func below(_ bound: Int) -> Int { Int(next(upperBound: UInt64(bound))) }
+
+    /// Standard normal (Box & Muller 1958).
+    public mutating func normal() -> Double {
+        let radius = (-2 * log(1 - uniform())).squareRoot()
+        return radius * cos(2 * .pi * uniform())
+    }
+}

@@ -1,0 +1,91 @@
+import FeedbackEngine
+
+// Attention block, pre-norm, with its residual (model.md)
+//
+//   forward  1   (n, r) = LayerNorm(x)
+//            2   q̃  = K^-½ (Wq (γ∘n + β) + u)
+//            3   c   = attention of q̃ over the memory          (FeedbackEngine/Operations/Attention.swift)
+//            4   x  += c Woᵀ + bo
+//   backward 4   do = dx;   dc = do Wo                                dWo  += doᵀ c,   dbo += Σ do
+//            3   dq̃ = attention backward of dc                        and, gathered, dk, dv, dU, dS
+//            2   dn  = dq̃ Wq'                                         dWq' += dq̃ᵀ n,   du  += Σ dq̃
+//            1   dx += LayerNorm backward of dn
+//
+// At the very first step there is no memory: the whole block is skipped, its output bias too.
+//
+// Shapes: x, n, q̃, c [N, D] for N = n·B rows; r [N, 1].
+
+/// What the forward pass keeps for the backward pass: n, r, q̃, p, c.
+struct AttentionStash {
+    let normalized: Matrix<Operand>
+    let inverseDeviation: Matrix<State>
+    let query: Matrix<Operand>
+    /// [N·H, scoreColumns].
+    let probabilities: Matrix<Operand>
+    let context: Matrix<Operand>
+
+    func rows(_ range: Range<Int>) -> AttentionStash {
+        let heads = probabilities.rows / query.rows
+        return AttentionStash(
+            normalized: normalized.rows(range), inverseDeviation: inverseDeviation.rows(range),
+            query: query.rows(range),
+            probabilities: probabilities.rows(range.lowerBound * heads..<range.upperBound * heads),
+            context: context.rows(range))
+    }
+}
+
+/// What the backward pass keeps for the sums over steps: do, dc, ds, dq̃.
+struct AttentionDeltas {
+    let output: Matrix<Operand>
+    let context: Matrix<Operand>
+    /// [N·H, scoreColumns].
+    let scores: Matrix<Operand>
+    let query: Matrix<Operand>
+
+    func rows(_ range: Range<Int>) -> AttentionDeltas {
+        let heads = scores.rows / query.rows
+        return AttentionDeltas(
+            output: output.rows(range), context: context.rows(range),
+            scores: scores.rows(range.lowerBound * heads..<range.upperBound * heads), query: query.rows(range))
+    }
+}
+
+extension Executor {
+    /// Steps 1 and 2. They need no memory, so the first layer's are computed for all steps at once.
+    func query(_ x: Matrix<State>, _ layer: PackedLayer, keeping stash: AttentionStash) {
+        normalize(x, into: stash.normalized, inverseDeviation: stash.inverseDeviation)  // 1
+        linear(stash.normalized, layer.query.packed, into: stash.query, rectified: false)  // 2
+    }
+
+    /// Steps 3 and 4.
+    func attention(
+        _ x: Matrix<State>, _ layer: PackedLayer, _ memory: AttentionMemory, _ visibility: Visibility,
+        keeping stash: AttentionStash
+    ) {
+        attend(  // 3
+            stash.query, memory, layer.positions, visibility, probabilities: stash.probabilities, into: stash.context)
+        linear(stash.context, layer.output.packed, accumulatingInto: x)  // 4
+    }
+
+    /// Steps 4 and 3.
+    func attentionBackward(
+        _ dx: Matrix<State>, _ layer: PackedLayer, _ memory: AttentionMemory, _ visibility: Visibility,
+        _ stash: AttentionStash, keeping deltas: AttentionDeltas
+    ) {
+        convert(dx, into: deltas.output)  // 4
+        linearBackward(deltas.output, layer.output.packed, into: deltas.context)
+        attendBackward(  // 3
+            deltas.context, context: stash.context, probabilities: stash.probabilities, memory, layer.positions,
+            visibility, scoreGradients: deltas.scores, into: deltas.query)
+    }
+
+    /// Steps 2 and 1. `dNormalized` is room for dn.
+    func queryBackward(
+        _ dx: Matrix<State>, _ layer: PackedLayer, _ stash: AttentionStash, _ deltas: AttentionDeltas,
+        dNormalized: Matrix<State>
+    ) {
+        linearBackward(deltas.query, layer.query.packed, into: dNormalized)  // 2
+        normalizeBackward(  // 1
+            dNormalized, normalized: stash.normalized, inverseDeviation: stash.inverseDeviation, accumulatingInto: dx)
+    }
+}

@@ -1,0 +1,176 @@
+import FeedbackEngine
+
+extension Segment {
+    /// The gradients that answer `forward`, for dlogits [T·R, V]: added to one worker's store, in the terms of the packed
+    /// maps (`PackedModel.unfold`). The numbers are those of `forward`, walked in reverse.
+    func backward(
+        _ tile: Tile, tokens: [Int32], dLogits: Matrix<State>, accumulatingInto gradient: ParameterStore
+    ) {
+        let all = rows(0..<shape.steps, of: tile)
+        let weights = packed.memoryWeights(parameters)
+        var dWeights = Array(repeating: 0.0, count: weights.count)
+
+        // 4. The head, for all steps at once.
+        let dx = workspace.dx.rows(all), dz = workspace.dLogits.rows(all), dNormalized = workspace.dNormalized.rows(all)
+        executor.convert(dLogits, into: dz)
+        executor.linearBackward(dz, packed.generator.packed, into: dNormalized)
+        dx.clear()
+        executor.normalizeBackward(
+            dNormalized, normalized: workspace.normalized.rows(all),
+            inverseDeviation: workspace.inverseDeviation.rows(all), accumulatingInto: dx)
+        gradients(dz, workspace.normalized.rows(all), of: packed.generator, accumulatingInto: gradient)
+
+        // 3. The recurrence, a chunk of steps at a time.
+        for memory in workspace.memories { executor.clearGradients(memory) }
+        for chunk in ranges(of: 0..<shape.steps, by: shape.chunk).reversed() {
+            for block in ranges(of: chunk, by: shape.block).reversed() {
+                backward(block, of: chunk, tile, weights: weights, accumulatingInto: &dWeights)
+            }
+            finish(chunk, tile, accumulatingInto: gradient)
+        }
+        if model.memory == .feedback {
+            let da = gradient["transformer.weights"]
+            for (l, value) in dWeights.enumerated() { da[l] += value }
+        }
+        for (l, sums) in workspace.positionGradients.enumerated() {
+            packed.flush(sums, layer: l, into: gradient, executor: executor)
+        }
+
+        // 2. The embedding, for all steps at once.
+        executor.embedBackward(dx, tokens: tokens, accumulatingInto: gradient["src_embed.weight"])
+
+        // 1. Carried memories: no gradient goes further back, but the key and value weights learn from them.
+        if tile.carried == 0 { return }
+        for memory in 0..<shape.memories {
+            keyValueGradients(memory, slots: 0..<tile.carried, tile, accumulatingInto: gradient)
+        }
+    }
+
+    /// One block of steps, layers last to first. What needs several steps is left to `finish`.
+    private func backward(
+        _ block: Range<Int>, of chunk: Range<Int>, _ tile: Tile, weights: [Double],
+        accumulatingInto dWeights: inout [Double]
+    ) {
+        let rows = rows(block, of: tile), delta = self.rows(from(chunk, block), of: tile)
+        let dx = workspace.dx.rows(rows), dNormalized = workspace.dNormalized.rows(0..<rows.count)
+        let attending = attending(block, tile)
+        let dm = workspace.memory.rows(0..<(shape.routesFeedback ? rows.count : 0))
+        if shape.routesFeedback {
+            memoryBackward(block, of: chunk, tile, into: dm)
+            dWeights[model.layers] += executor.weightedSumBackward(
+                dm, x: workspace.x[model.layers].rows(rows), weight: weights[model.layers], accumulatingInto: dx)
+        }
+        for l in (0..<model.layers).reversed() {
+            let layer = packed.layers[l]
+            executor.feedForwardBackward(
+                dx, layer.feedForward, workspace.feedForward[l].rows(rows),
+                keeping: workspace.feedForwardDeltas[l].rows(delta), dNormalized: dNormalized)
+            if !attending.isEmpty {
+                let seeing = self.rows(attending, of: tile), delta = self.rows(from(chunk, attending), of: tile)
+                let stash = workspace.attention[l].rows(seeing), deltas = workspace.attentionDeltas[l].rows(delta)
+                let dx = workspace.dx.rows(seeing)
+                executor.attentionBackward(
+                    dx, layer, memory(layer: l), visibility(attending, tile), stash, keeping: deltas)
+                if l > 0 {
+                    executor.queryBackward(
+                        dx, layer, stash, deltas, dNormalized: workspace.dNormalized.rows(0..<seeing.count))
+                }
+            }
+            if shape.routesFeedback {
+                dWeights[l] += executor.weightedSumBackward(
+                    dm, x: workspace.x[l].rows(rows), weight: weights[l], accumulatingInto: dx)
+            } else {
+                let slots = tile.carried + block.lowerBound..<tile.carried + block.upperBound
+                gather(layer: l, steps: attending, of: chunk, slots: slots, tile)
+                let dKeysValues = workspace.dKeysValues[l].rows(delta)
+                executor.keyValueGradients(workspace.memories[l], slots: slots, into: dKeysValues)
+                executor.linearBackward(dKeysValues, keyValue(memory: l), accumulatingInto: dx)
+            }
+        }
+    }
+
+    /// dm of one step: from its keys' and values' gradients, to which the later steps of the chunk are still to be added.
+    private func memoryBackward(_ block: Range<Int>, of chunk: Range<Int>, _ tile: Tile, into dm: Matrix<State>) {
+        let slots = tile.carried + block.lowerBound..<tile.carried + block.upperBound
+        for l in 0..<model.layers {
+            gather(layer: l, steps: block.upperBound..<chunk.upperBound, of: chunk, slots: slots, tile)
+        }
+        for memory in 0..<shape.memories {
+            let dKeysValues = workspace.dKeysValues[memory].rows(rows(from(chunk, block), of: tile))
+            executor.keyValueGradients(workspace.memories[memory], slots: slots, into: dKeysValues)
+            if memory == 0 {
+                executor.linearBackward(dKeysValues, keyValue(memory: memory), into: dm)
+            } else {
+                executor.linearBackward(dKeysValues, keyValue(memory: memory), accumulatingInto: dm)
+            }
+        }
+    }
+
+    /// What a chunk's steps have in common: weight gradients, the first layer's queries, and the gradients of all earlier
+    /// memories.
+    private func finish(_ chunk: Range<Int>, _ tile: Tile, accumulatingInto gradient: ParameterStore) {
+        let rows = rows(chunk, of: tile), delta = 0..<rows.count
+        let attending = attending(chunk, tile)
+        let seeing = self.rows(attending, of: tile), seeingDelta = self.rows(from(chunk, attending), of: tile)
+        for (l, layer) in packed.layers.enumerated() {
+            let feedForward = workspace.feedForward[l].rows(rows)
+            let dFeedForward = workspace.feedForwardDeltas[l].rows(delta)
+            gradients(dFeedForward.output, feedForward.hidden, of: layer.outer, accumulatingInto: gradient)
+            gradients(dFeedForward.hidden, feedForward.normalized, of: layer.inner, accumulatingInto: gradient)
+            if attending.isEmpty { continue }
+            let attention = workspace.attention[l].rows(seeing)
+            let dAttention = workspace.attentionDeltas[l].rows(seeingDelta)
+            if l == 0 {
+                executor.queryBackward(
+                    workspace.dx.rows(seeing), layer, attention, dAttention,
+                    dNormalized: workspace.dNormalized.rows(0..<seeing.count))
+            }
+            gradients(dAttention.output, attention.context, of: layer.output, accumulatingInto: gradient)
+            gradients(dAttention.query, attention.normalized, of: layer.query, accumulatingInto: gradient)
+            executor.gather(
+                scoreGradients: dAttention.scores, q: attention.query, rows: tile.rows.count,
+                visibility(attending, tile), accumulatingInto: workspace.positionGradients[l])
+            let earlier = tile.carried + (shape.routesFeedback ? chunk.lowerBound : 0)
+            gather(layer: l, steps: attending, of: chunk, slots: 0..<earlier, tile)
+        }
+        for memory in 0..<shape.memories {
+            let slots = tile.carried + chunk.lowerBound..<tile.carried + chunk.upperBound
+            gradients(
+                workspace.dKeysValues[memory].rows(delta), vectors(memory: memory, slots: slots, tile),
+                of: packed.keyValue[packed.keyValue.count == 1 ? 0 : memory], accumulatingInto: gradient)
+        }
+    }
+
+    /// The steps of a range, counted from the chunk's first.
+    private func from(_ chunk: Range<Int>, _ steps: Range<Int>) -> Range<Int> {
+        steps.lowerBound - chunk.lowerBound..<steps.upperBound - chunk.lowerBound
+    }
+
+    /// Adds what some steps of a chunk contribute to the keys' and values' gradients of some slots.
+    private func gather(layer l: Int, steps: Range<Int>, of chunk: Range<Int>, slots: Range<Int>, _ tile: Tile) {
+        let stash = workspace.attention[l].rows(rows(chunk, of: tile))
+        let deltas = workspace.attentionDeltas[l].rows(0..<chunk.count * tile.rows.count)
+        executor.gather(
+            scoreGradients: deltas.scores, probabilities: stash.probabilities, q: stash.query, dContext: deltas.context,
+            steps: from(chunk, steps), slots: slots, visibility(chunk, tile), accumulatingInto: memory(layer: l))
+    }
+
+    /// Weight gradients of key and value from slots whose dk and dv are complete.
+    private func keyValueGradients(
+        _ memory: Int, slots: Range<Int>, _ tile: Tile, accumulatingInto gradient: ParameterStore
+    ) {
+        let dKeysValues = workspace.dKeysValues[memory].rows(0..<slots.count * tile.rows.count)
+        executor.keyValueGradients(workspace.memories[memory], slots: slots, into: dKeysValues)
+        gradients(
+            dKeysValues, vectors(memory: memory, slots: slots, tile),
+            of: packed.keyValue[packed.keyValue.count == 1 ? 0 : memory], accumulatingInto: gradient)
+    }
+
+    private func gradients(
+        _ dy: Matrix<Operand>, _ x: Matrix<Operand>, of map: LinearMap, accumulatingInto gradient: ParameterStore
+    ) {
+        executor.linearGradients(
+            dy, x, map.packed, accumulatingInto: gradient.matrix(map.weight),
+            dBias: map.bias.map { gradient.matrix($0).shaped(1, $0.count) })
+    }
+}

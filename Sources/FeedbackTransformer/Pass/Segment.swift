@@ -1,0 +1,150 @@
+import FeedbackEngine
+
+/// Some rows of the batch, and what they carry from one segment to the next.
+final class Tile {
+    /// Which rows of the batch.
+    let rows: Range<Int>
+    /// The memory vectors m of the carried slots, then of the segment's steps: [(carry + T)·R, D], one for all layers or
+    /// one a layer.
+    let vectors: [Matrix<Operand>]
+    /// Slots carried over from the segment before.
+    var carried = 0
+    private let buffers: [Buffer<Operand>]
+
+    init(_ shape: SegmentShape, rows: Range<Int>, executor: any Executor) {
+        self.rows = rows
+        buffers = (0..<shape.vectors).map { _ in executor.operand(shape.slots * rows.count, shape.model.dModel) }
+        vectors = buffers.map(\.all)
+    }
+}
+
+/// One worker's pass over a segment: T steps of a tile's rows, forward and backward.
+///
+/// In a feedback model a block is one step, and every block waits for the memory of the one before. In a `per-layer`
+/// model a block is all T steps: the ordinary transformer. The code is the same.
+final class Segment {
+    let executor: any Executor
+    let workspace: Workspace
+    let packed: PackedModel
+    let parameters: ParameterStore
+    var shape: SegmentShape { workspace.shape }
+    var model: ModelConfiguration { workspace.shape.model }
+
+    init(
+        _ shape: SegmentShape, rows: Int, packed: PackedModel, parameters: ParameterStore, training: Bool,
+        executor: any Executor
+    ) {
+        self.executor = executor
+        self.packed = packed
+        self.parameters = parameters
+        workspace = Workspace(shape, rows: rows, training: training, executor: executor)
+    }
+
+    /// The segment's blocks of steps, first to last.
+    var blocks: [Range<Int>] { ranges(of: 0..<shape.steps, by: shape.block) }
+
+    func ranges(of steps: Range<Int>, by length: Int) -> [Range<Int>] {
+        stride(from: steps.lowerBound, to: steps.upperBound, by: length).map {
+            $0..<min($0 + length, steps.upperBound)
+        }
+    }
+
+    /// The rows of a range of steps.
+    func rows(_ steps: Range<Int>, of tile: Tile) -> Range<Int> {
+        steps.lowerBound * tile.rows.count..<steps.upperBound * tile.rows.count
+    }
+
+    /// The steps of a range that see at least one memory: all but the very first.
+    func attending(_ steps: Range<Int>, _ tile: Tile) -> Range<Int> {
+        max(steps.lowerBound, min(steps.upperBound, 1 - tile.carried))..<steps.upperBound
+    }
+
+    /// What the steps of a range see.
+    func visibility(_ steps: Range<Int>, _ tile: Tile) -> Visibility {
+        Visibility(before: tile.carried + steps.lowerBound, window: shape.reach)
+    }
+
+    func memory(layer: Int) -> AttentionMemory { workspace.memories[workspace.memories.count == 1 ? 0 : layer] }
+    func keyValue(memory: Int) -> PackedLinear { packed.keyValue[packed.keyValue.count == 1 ? 0 : memory].packed }
+
+    /// The vectors that a memory's keys and values are made from, for a range of slots.
+    func vectors(memory: Int, slots: Range<Int>, _ tile: Tile) -> Matrix<Operand> {
+        tile.vectors[tile.vectors.count == 1 ? 0 : memory].rows(rows(slots, of: tile))
+    }
+
+    // MARK: Forward
+
+    /// Takes the tile's tokens, [T·R] time-major, to logits, [T·R, V].
+    func forward(_ tile: Tile, tokens: [Int32]) -> Matrix<State> {
+        let all = rows(0..<shape.steps, of: tile)
+        precondition(tokens.count == all.count)
+        for memory in workspace.memories { memory.rows = tile.rows.count }
+        let weights = packed.memoryWeights(parameters)
+
+        // 1. Carried memories: keys and values anew, with the weights as they are now.
+        for memory in 0..<shape.memories { remember(memory, slots: 0..<tile.carried, tile) }
+
+        // 2. The embedding, and the first layer's queries: not recurrent, so for all steps at once.
+        executor.embed(tokens, table: parameters["src_embed.weight"], into: workspace.x[0].rows(all))
+        let first = rows(attending(0..<shape.steps, tile), of: tile)
+        executor.query(workspace.x[0].rows(first), packed.layers[0], keeping: workspace.attention[0].rows(first))
+
+        // 3. The recurrence.
+        for block in blocks {
+            let rows = rows(block, of: tile)
+            let slots = tile.carried + block.lowerBound..<tile.carried + block.upperBound
+            for l in 0..<model.layers {
+                let x = workspace.x[l].rows(rows)
+                if !shape.routesFeedback {
+                    executor.convert(x, into: vectors(memory: l, slots: slots, tile))
+                    remember(l, slots: slots, tile)
+                }
+                layer(l, block, tile)
+            }
+            if shape.routesFeedback {
+                let m = workspace.memory.rows(0..<rows.count)
+                executor.weightedSum(workspace.x.map { $0.rows(rows) }, weights: weights, into: m)
+                executor.convert(m, into: vectors(memory: 0, slots: slots, tile))
+                for memory in 0..<shape.memories { remember(memory, slots: slots, tile) }
+            }
+        }
+
+        // 4. The head, for all steps at once.
+        let normalized = workspace.normalized.rows(all), logits = workspace.logits.rows(all)
+        executor.normalize(
+            workspace.x[model.layers].rows(all), into: normalized,
+            inverseDeviation: workspace.inverseDeviation.rows(all))
+        executor.linear(normalized, packed.generator.packed, into: logits)
+        return logits
+    }
+
+    /// x_{l+1} = layer l of x_l.
+    private func layer(_ l: Int, _ block: Range<Int>, _ tile: Tile) {
+        let rows = rows(block, of: tile), layer = packed.layers[l]
+        let x = workspace.x[l + 1].rows(rows)
+        executor.copy(workspace.x[l].rows(rows), into: x)
+        let attending = attending(block, tile)
+        if !attending.isEmpty {
+            let seeing = self.rows(attending, of: tile)
+            let stash = workspace.attention[l].rows(seeing), x = workspace.x[l + 1].rows(seeing)
+            if l > 0 { executor.query(x, layer, keeping: stash) }
+            executor.attention(x, layer, memory(layer: l), visibility(attending, tile), keeping: stash)
+        }
+        executor.feedForward(x, layer.feedForward, keeping: workspace.feedForward[l].rows(rows))
+    }
+
+    /// Computes the keys and values of some slots from their vectors and appends them to a memory.
+    private func remember(_ memory: Int, slots: Range<Int>, _ tile: Tile) {
+        if slots.isEmpty { return }
+        let keysValues = workspace.keysValues.rows(0..<slots.count * tile.rows.count)
+        executor.linear(vectors(memory: memory, slots: slots, tile), keyValue(memory: memory), into: keysValues)
+        executor.append(keysValues, to: workspace.memories[memory], slot: slots.lowerBound)
+    }
+
+    /// Makes the last memories of this segment the next one's carried ones.
+    func carry(_ tile: Tile) {
+        let filled = tile.carried + shape.steps, kept = min(shape.carry, filled)
+        for vectors in tile.vectors { vectors.moveRows(rows(filled - kept..<filled, of: tile), to: 0) }
+        tile.carried = kept
+    }
+}

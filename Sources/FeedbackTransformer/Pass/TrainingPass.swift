@@ -1,0 +1,211 @@
+import FeedbackEngine
+
+/// Loss and gradients of a batch: the rows of the batch shared out over worker threads that meet only at the end.
+///
+/// Each worker takes its rows, a tile at a time, through all T steps forward and backward, and adds up its own gradient;
+/// then the gradients are summed in the order of the workers. So the same seed, batch and number of threads give the
+/// same bits at every run.
+///
+/// ```swift
+/// let pass = TrainingPass(model, steps: 64, batchSize: 12, threads: 2)
+/// pass.parametersChanged()
+/// let sum = pass.run(inputs: inputs, targets: targets)      // [T, B] each, time-major
+/// print(sum.loss / Double(sum.targets), pass.gradient["generator.bias"].values)
+/// ```
+public final class TrainingPass {
+    public let shape: SegmentShape
+    public let batchSize: Int
+    public let parameters: ParameterStore
+    public let pool: WorkerPool
+    /// The gradient of the mean loss, after `run`.
+    public var gradient: ParameterStore { gradients[0] }
+    /// What training changes: the flat ranges of every worker's share.
+    public let shares: [[(range: Range<Int>, decays: Bool)]]
+    let executors: [any Executor]
+    private let packed: PackedModel
+    private let segments: [Segment]
+    private let tiles: [[Tile]]
+    private let gradients: [ParameterStore]
+
+    /// On the CPU, for a model in float32.
+    ///
+    /// - Parameters:
+    ///   - steps: T, the sequence length.
+    ///   - carry: how many memories are carried from one batch to the next, which must continue it; 0 for none.
+    public convenience init(_ model: FeedbackModel, steps: Int, batchSize: Int, carry: Int = 0, threads: Int) {
+        self.init(model.parameters, steps: steps, batchSize: batchSize, carry: carry, threads: threads) { CPUExecutor() }
+    }
+
+    /// With any executor, for parameters of its type.
+    public init(
+        _ parameters: ParameterStore, steps: Int, batchSize: Int, carry: Int = 0, threads: Int,
+        makeExecutor: () -> any Executor
+    ) {
+        precondition(steps > 0 && batchSize > 0 && threads > 0 && carry >= 0)
+        let table = parameters.table
+        let shape = SegmentShape(model: table.configuration, steps: steps, carry: carry)
+        let workers = min(threads, batchSize)
+        let executors = (0..<workers).map { _ in makeExecutor() }
+        let packed = PackedModel(table, reach: shape.reach, executor: executors[0])
+        // Each worker's rows, cut into tiles of nearly equal size.
+        let tiles = executors.enumerated().map { worker, executor in
+            let rows = batchSize * worker / workers..<batchSize * (worker + 1) / workers
+            let count = (rows.count + shape.tileRows - 1) / shape.tileRows
+            return (0..<count).map { tile in
+                let own = rows.count * tile / count..<rows.count * (tile + 1) / count
+                return Tile(
+                    shape, rows: rows.lowerBound + own.lowerBound..<rows.lowerBound + own.upperBound, executor: executor)
+            }
+        }
+        segments = zip(executors, tiles).map { executor, tiles in
+            Segment(
+                shape, rows: tiles.map(\.rows.count).max()!, packed: packed, parameters: parameters, training: true,
+                executor: executor)
+        }
+        gradients = executors.map { ParameterStore(table, executor: $0) }
+        shares = split(table.trainable(reach: shape.reach), into: workers)
+        pool = WorkerPool(count: workers)
+        self.executors = executors
+        self.packed = packed
+        self.tiles = tiles
+        self.shape = shape
+        self.batchSize = batchSize
+        self.parameters = parameters
+    }
+
+    /// Must be called before the first `run` and whenever the parameters have changed.
+    public func parametersChanged() {
+        packed.pack(parameters, executors: executors, pool: pool)
+    }
+
+    /// Forward and backward over one batch; afterwards `gradient` holds the gradient of the mean loss.
+    ///
+    /// - Parameters: inputs and targets, [T, B] time-major; a negative target is left out of the loss.
+    public func run(inputs: [Int32], targets: [Int32]) -> CrossEntropySum {
+        precondition(inputs.count == shape.steps * batchSize && targets.count == inputs.count)
+        let scale = 1 / Double(max(1, targets.count { $0 >= 0 }))
+        var sums = Array(repeating: CrossEntropySum(), count: pool.count)
+        sums.withUnsafeMutableBufferPointer { sums in
+            let work = Unchecked((pass: self, sums: sums))
+            pool.run { worker in
+                work.value.sums[worker] = work.value.pass.run(worker, inputs: inputs, targets: targets, scale: scale)
+            }
+        }
+        let work = Unchecked(self)
+        pool.run { worker in work.value.sumGradients(worker) }
+        packed.unfold(gradient, parameters: parameters, executors: executors, pool: pool)
+        return sums.reduce(into: CrossEntropySum()) { $0 += $1 }
+    }
+
+    /// The logits of a batch, [T, B, V], forward only.
+    public func logits(inputs: [Int32]) -> [Double] {
+        let vocabulary = shape.model.vocabulary
+        var logits = Array(repeating: 0.0, count: inputs.count * vocabulary)
+        for (segment, tile) in zip(segments, tiles).flatMap({ segment, tiles in tiles.map { (segment, $0) } }) {
+            let values = segment.forward(tile, tokens: select(inputs, tile.rows)).values
+            for n in 0..<shape.steps * tile.rows.count {
+                let row = n / tile.rows.count * batchSize + tile.rows.lowerBound + n % tile.rows.count
+                logits.replaceSubrange(
+                    row * vocabulary..<(row + 1) * vocabulary, with: values[n * vocabulary..<(n + 1) * vocabulary])
+            }
+        }
+        return logits
+    }
+
+    /// One worker's tiles.
+    private func run(_ worker: Int, inputs: [Int32], targets: [Int32], scale: Double) -> CrossEntropySum {
+        let (segment, gradient) = (segments[worker], gradients[worker])
+        for part in shares.joined() { gradient.all.elements(part.range).clear() }
+        var sum = CrossEntropySum()
+        for tile in tiles[worker] {
+            let tokens = select(inputs, tile.rows)
+            let logits = segment.forward(tile, tokens: tokens)
+            sum += executors[worker].crossEntropy(
+                logits, targets: select(targets, tile.rows), scale: scale, into: logits)
+            segment.backward(tile, tokens: tokens, dLogits: logits, accumulatingInto: gradient)
+            segment.carry(tile)
+        }
+        return sum
+    }
+
+    /// One worker's share of gradients[0] += gradients[1] + …, in that order.
+    private func sumGradients(_ worker: Int) {
+        for part in shares[worker] {
+            let sum = gradients[0].all.elements(part.range)
+            for other in gradients.dropFirst() {
+                executors[worker].add(other.all.elements(part.range), accumulatingInto: sum)
+            }
+        }
+    }
+
+    /// The columns of [T, B] that belong to some rows of the batch, still time-major.
+    private func select(_ tokens: [Int32], _ rows: Range<Int>) -> [Int32] {
+        (0..<shape.steps).flatMap { t in tokens[t * batchSize + rows.lowerBound..<t * batchSize + rows.upperBound] }
+    }
+}
+
+extension SegmentShape {
+    /// Rows that go through a segment together. In the recurrence, enough that a product is not bound by reading its
+    /// weights, few enough that what is kept stays small; in a parallel pass all steps already fill a product.
+    var tileRows: Int { routesFeedback ? 32 : max(1, 512 / steps) }
+}
+
+/// A value handed to worker threads that keep to their own parts of it.
+struct Unchecked<Value>: @unchecked Sendable {
+    let value: Value
+    init(_ value: Value) { self.value = value }
+}
+
+/// Cuts ranges into `count` lists of nearly equal total length, in order.
+func split(_ parts: [(range: Range<Int>, decays: Bool)], into count: Int) -> [[(range: Range<Int>, decays: Bool)]] {
+    let total = parts.reduce(0) { $0 + $1.range.count }
+    return (0..<count).map { share in
+        let wanted = total * share / count..<total * (share + 1) / count
+        var before = 0
+        return parts.compactMap { part in
+            defer { before += part.range.count }
+            let own = wanted.clamped(to: before..<before + part.range.count)
+            if own.isEmpty { return nil }
+            let shift = part.range.lowerBound - before
+            return (own.lowerBound + shift..<own.upperBound + shift, part.decays)
+        }
+    }
+}
+
+// MARK: What follows a batch
+
+extension TrainingPass {
+    /// ‖g‖₂ over the gradient of everything that training changes.
+    public func gradientNorm() -> Double {
+        var sums = Array(repeating: 0.0, count: pool.count)
+        sums.withUnsafeMutableBufferPointer { sums in
+            let work = Unchecked((pass: self, sums: sums))
+            pool.run { worker in
+                let pass = work.value.pass
+                work.value.sums[worker] = pass.shares[worker].reduce(0) {
+                    $0 + pass.executors[worker].sumOfSquares(pass.gradient.all.elements($1.range))
+                }
+            }
+        }
+        return sums.reduce(0, +).squareRoot()
+    }
+
+    /// One Adam update of everything that training changes, and the parameters packed anew.
+    ///
+    /// - Parameters:
+    ///   - m, v: the optimizer's state, zero at first.
+    ///   - decay: λ, for the parameters that decay.
+    public func adam(m: ParameterStore, v: ParameterStore, step: AdamStep, decay: Double) {
+        let work = Unchecked((pass: self, m: m, v: v))
+        pool.run { worker in
+            let pass = work.value.pass
+            for part in pass.shares[worker] {
+                pass.executors[worker].adam(
+                    pass.parameters.all.elements(part.range), gradient: pass.gradient.all.elements(part.range),
+                    m: work.value.m.all.elements(part.range), v: work.value.v.all.elements(part.range), step: step,
+                    decay: part.decays ? decay : 0)
+            }
+        }
+        parametersChanged()
+    }
+}

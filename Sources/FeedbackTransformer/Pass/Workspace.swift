@@ -1,0 +1,111 @@
+import FeedbackEngine
+
+/// The memory in which one worker takes rows through the steps of a segment, forward and backward. Allocated once.
+///
+/// Everything is time-major: the rows of step t are t·R ..< (t+1)·R.
+final class Workspace {
+    let shape: SegmentShape
+    /// R: rows at a time, at most.
+    let rows: Int
+
+    // Forward, for all T steps.
+    /// x_l, the residual stream after layer l; l = 0 is the embedding.
+    private(set) var x: [Matrix<State>] = []
+    private(set) var attention: [AttentionStash] = []
+    private(set) var feedForward: [FeedForwardStash] = []
+    /// Keys and values: one memory that all layers read, or one a layer.
+    private(set) var memories: [AttentionMemory] = []
+    let normalized: Matrix<Operand>
+    let inverseDeviation: Matrix<State>
+    let logits: Matrix<State>
+    /// Room for m and dm of a step, and for its keys and values.
+    let memory: Matrix<State>
+    let keysValues: Matrix<State>
+
+    // Backward: dx for all steps, the rest for a chunk.
+    let dx: Matrix<State>
+    let dLogits: Matrix<Operand>
+    let dNormalized: Matrix<State>
+    private(set) var attentionDeltas: [AttentionDeltas] = []
+    private(set) var feedForwardDeltas: [FeedForwardDeltas] = []
+    /// [chunk·R, 2D] for every memory.
+    private(set) var dKeysValues: [Matrix<Operand>] = []
+    private(set) var positionGradients: [PositionGradients] = []
+    private var buffers: [AnyObject] = []
+
+    init(_ shape: SegmentShape, rows: Int, training: Bool, executor: any Executor) {
+        let model = shape.model
+        let (D, F, H, L) = (model.dModel, model.dFF, model.heads, model.layers)
+        let all = shape.steps * rows, chunk = (training ? shape.chunk : 0) * rows
+        let block = max(shape.block * rows, shape.carry * rows)
+        var buffers: [AnyObject] = []
+        func state(_ rows: Int, _ columns: Int) -> Matrix<State> {
+            let buffer = executor.state(rows, columns)
+            buffers.append(buffer)
+            return buffer.all
+        }
+        func operand(_ rows: Int, _ columns: Int) -> Matrix<Operand> {
+            let buffer = executor.operand(rows, columns)
+            buffers.append(buffer)
+            return buffer.all
+        }
+        let scores = executor.scoreColumns(slots: shape.slots)
+        self.shape = shape
+        self.rows = rows
+        x = (0...L).map { _ in state(all, D) }
+        normalized = operand(all, D)
+        inverseDeviation = state(all, 1)
+        logits = state(all, model.vocabulary)
+        memory = state(rows, D)
+        keysValues = state(block, 2 * D)
+        dx = state(training ? all : 0, D)
+        dLogits = operand(training ? all : 0, model.vocabulary)
+        dNormalized = state(training ? all : 0, D)
+        for _ in 0..<L {
+            attention.append(
+                AttentionStash(
+                    normalized: operand(all, D), inverseDeviation: state(all, 1), query: operand(all, D),
+                    probabilities: operand(all * H, scores), context: operand(all, D)))
+            feedForward.append(
+                FeedForwardStash(
+                    normalized: operand(all, D), inverseDeviation: state(all, 1), hidden: operand(all, F)))
+            guard training else { continue }
+            attentionDeltas.append(
+                AttentionDeltas(
+                    output: operand(chunk, D), context: operand(chunk, D), scores: operand(chunk * H, scores),
+                    query: operand(chunk, D)))
+            feedForwardDeltas.append(FeedForwardDeltas(output: operand(chunk, D), hidden: operand(chunk, F)))
+            positionGradients.append(
+                executor.makePositionGradients(heads: H, headSize: model.headSize, reach: shape.reach))
+        }
+        for _ in 0..<shape.memories {
+            memories.append(
+                executor.makeMemory(
+                    rows: rows, slots: shape.slots, heads: H, headSize: model.headSize, training: training))
+            if training { dKeysValues.append(operand(max(chunk, shape.carry * rows), 2 * D)) }
+        }
+        self.buffers = buffers
+    }
+}
+
+/// The sizes of a segment: T steps of a model, after up to `carry` memories carried over from the segment before.
+public struct SegmentShape: Equatable, Sendable {
+    public let model: ModelConfiguration
+    /// T.
+    public let steps: Int
+    public let carry: Int
+
+    /// Slots of a memory.
+    var slots: Int { carry + steps }
+    /// The farthest offset at which a step can see a memory.
+    var reach: Int { min(model.window, slots) }
+    var routesFeedback: Bool { model.memory != .perLayer }
+    /// Steps that run at once: one where the next needs its memory, else all.
+    var block: Int { routesFeedback ? 1 : steps }
+    /// Steps whose weight gradients are computed at once.
+    var chunk: Int { routesFeedback ? min(steps, 16) : steps }
+    /// Memories with keys and values of their own: one, where all layers see the same vectors through the same weights.
+    var memories: Int { routesFeedback && model.keyValue == .shared ? 1 : model.layers }
+    /// Different memory vectors of a step: one that all layers see, or one a layer.
+    var vectors: Int { routesFeedback ? 1 : model.layers }
+}
