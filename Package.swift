@@ -23,7 +23,14 @@ let package = Package(
         .target(name: "CKernels"),
         .target(name: "FeedbackEngine", dependencies: ["COneDNN", "CKernels"], swiftSettings: strict),
         .target(name: "FeedbackTransformer", dependencies: ["FeedbackEngine"], swiftSettings: strict),
-        .target(name: "FeedbackTraining", dependencies: ["FeedbackTransformer"], swiftSettings: strict),
+        .target(
+            name: "FeedbackTraining",
+            dependencies: [
+                "FeedbackTransformer",
+                .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "Yams", package: "Yams"),
+            ], swiftSettings: strict),
         .testTarget(name: "FeedbackTrainingTests", dependencies: ["FeedbackTraining"], resources: [.copy("Fixtures")]),
     ]
 )

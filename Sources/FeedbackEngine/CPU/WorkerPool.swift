@@ -49,10 +49,13 @@ public final class WorkerPool: Sendable {
         for worker in workers { worker.start.signal() }
     }
 
+    /// Makes the calling thread a worker of its own: what it runs from now on uses no other thread.
+    public static func bindToThisThread() { onednn_use_one_thread() }
+
     /// Runs `body(0)` … `body(count − 1)`, each on its own thread.
     public func run(_ body: @Sendable (Int) -> Void) {
         if workers.isEmpty {
-            onednn_use_one_thread()
+            Self.bindToThisThread()
             return body(0)
         }
         withoutActuallyEscaping(body) { body in

@@ -1,4 +1,5 @@
 import CKernels
+import Foundation
 
 // The equations of Attention.swift, a row and a head at a time, on the layouts that the kernels want (CKernels.h).
 // Both passes read keys and values in two directions, over slots and over the head, so training keeps each in both.
@@ -97,6 +98,23 @@ extension CPUExecutor {
                 feedback_append(
                     key + width, size, at, memory.valuesOverSlots.map { $0.all.floats + slots },
                     memory.valuesOverHead.all.floats + head)
+            }
+        }
+    }
+
+    public func copy(_ memory: AttentionMemory, slots: Range<Int>, into other: AttentionMemory) {
+        let from = unsafeDowncast(memory, to: CPUMemory.self), to = unsafeDowncast(other, to: CPUMemory.self)
+        precondition(slots.lowerBound % 16 == 0 && slots.count <= to.slots && slots.upperBound <= from.slots)
+        let (size, padded) = (from.headSize, roundedUp(from.headSize))
+        let (first, count) = (slots.lowerBound, roundedUp(slots.count))
+        for row in 0..<from.rows {
+            for h in 0..<from.heads {
+                memmove(
+                    to.keysOverSlots.all.floats + to.overSlots(row, h),
+                    from.keysOverSlots.all.floats + from.overSlots(row, h) + first * size, count * size * 4)
+                memmove(
+                    to.valuesOverHead.all.floats + to.overHead(row, h),
+                    from.valuesOverHead.all.floats + from.overHead(row, h) + first * padded, count * padded * 4)
             }
         }
     }

@@ -93,6 +93,10 @@ public protocol AttentionOperations {
     /// Writes the keys and values [n·B, 2D] of n steps into the slots from `slot` on.
     func append(_ keysValues: Matrix<State>, to memory: AttentionMemory, slot: Int)
 
+    /// Copies the keys and values of some slots to another memory's first slots, or to this one's own. The range begins
+    /// at a multiple of 16. For decoding: gradients are not copied.
+    func copy(_ memory: AttentionMemory, slots: Range<Int>, into other: AttentionMemory)
+
     /// Forward 1–3 for every step, row and head of the block; p [n·B·H, scoreColumns]. Every step must see a memory.
     func attend(
         _ q: Matrix<Operand>, _ memory: AttentionMemory, _ positions: PackedPositions, _ visibility: Visibility,

@@ -21,7 +21,7 @@ struct PackedLayer {
     let output: LinearMap
     let inner: LinearMap
     let outer: LinearMap
-    let positions: PackedPositions
+    var positions: PackedPositions
     let embeddings, positionBias, queryBias: Parameter
 
     var feedForward: FeedForwardWeights { FeedForwardWeights(inner: inner.packed, outer: outer.packed) }
@@ -30,11 +30,11 @@ struct PackedLayer {
 /// All parameters as the executors want them, made anew after every optimizer step.
 ///
 /// Training's gradients come out in the terms of the packed maps; `unfold` turns them into gradients of the parameters.
-final class PackedModel: Sendable {
+final class PackedModel: @unchecked Sendable {
     let configuration: ModelConfiguration
     /// How far back positions are packed: no step sees memories beyond.
-    let reach: Int
-    let layers: [PackedLayer]
+    private(set) var reach: Int
+    private(set) var layers: [PackedLayer]
     /// One for all layers, or one each.
     let keyValue: [LinearMap]
     let generator: LinearMap
@@ -104,13 +104,25 @@ final class PackedModel: Sendable {
                     norm: map.norm(in: parameters), scale: map.scale)
             }
             for index in stride(from: worker, to: layers.count, by: pool.count) {
-                let layer = layers[index]
-                executor.pack(
-                    layer.positions, embeddings: reachable(layer.embeddings, in: parameters),
-                    bias: reachable(layer.positionBias, in: parameters),
-                    queryBias: parameters.matrix(layer.queryBias).shaped(1, configuration.dModel),
-                    scale: layer.query.scale)
+                packPositions(layers[index], parameters, executor: executor)
             }
+        }
+    }
+
+    private func packPositions(_ layer: PackedLayer, _ parameters: ParameterStore, executor: any Executor) {
+        executor.pack(
+            layer.positions, embeddings: reachable(layer.embeddings, in: parameters),
+            bias: reachable(layer.positionBias, in: parameters),
+            queryBias: parameters.matrix(layer.queryBias).shaped(1, configuration.dModel), scale: layer.query.scale)
+    }
+
+    /// Packs positions farther back, for a decoder whose memory has grown. Nothing else may use the model meanwhile.
+    func extend(reach: Int, _ parameters: ParameterStore, executor: any Executor) {
+        self.reach = reach
+        for l in layers.indices {
+            layers[l].positions = executor.makePositions(
+                heads: configuration.heads, headSize: configuration.headSize, reach: reach)
+            packPositions(layers[l], parameters, executor: executor)
         }
     }
 

@@ -40,6 +40,10 @@ public final class ParameterStore: Sendable {
     /// Sets every number to the other store's, which may be of another type.
     public func copy(from other: ParameterStore) {
         precondition(other.table == table)
+        if buffer.all.elementSize == other.buffer.all.elementSize {
+            buffer.all.base.copyMemory(from: other.buffer.all.base, byteCount: table.count * buffer.all.elementSize)
+            return
+        }
         for index in 0..<table.count { buffer.all[index] = other.buffer.all[index] }
     }
 }

@@ -32,18 +32,27 @@ public final class TrainingPass {
     /// - Parameters:
     ///   - steps: T, the sequence length.
     ///   - carry: how many memories are carried from one batch to the next, which must continue it; 0 for none.
-    public convenience init(_ model: FeedbackModel, steps: Int, batchSize: Int, carry: Int = 0, threads: Int) {
-        self.init(model.parameters, steps: steps, batchSize: batchSize, carry: carry, threads: threads) { CPUExecutor() }
+    ///   - memoryWindow: the memories a step sees at most, where fewer than the model's own window.
+    ///   - forwardOnly: whether the pass only evaluates; it then takes less memory.
+    public convenience init(
+        _ model: FeedbackModel, steps: Int, batchSize: Int, carry: Int = 0, memoryWindow: Int? = nil, threads: Int,
+        forwardOnly: Bool = false
+    ) {
+        self.init(
+            model.parameters, steps: steps, batchSize: batchSize, carry: carry, memoryWindow: memoryWindow,
+            threads: threads, forwardOnly: forwardOnly
+        ) { CPUExecutor() }
     }
 
     /// With any executor, for parameters of its type.
     public init(
-        _ parameters: ParameterStore, steps: Int, batchSize: Int, carry: Int = 0, threads: Int,
-        makeExecutor: () -> any Executor
+        _ parameters: ParameterStore, steps: Int, batchSize: Int, carry: Int = 0, memoryWindow: Int? = nil,
+        threads: Int, forwardOnly: Bool = false, makeExecutor: () -> any Executor
     ) {
         precondition(steps > 0 && batchSize > 0 && threads > 0 && carry >= 0)
         let table = parameters.table
-        let shape = SegmentShape(model: table.configuration, steps: steps, carry: carry)
+        let window = min(memoryWindow ?? .max, table.configuration.window)
+        let shape = SegmentShape(model: table.configuration, steps: steps, carry: min(carry, window), window: window)
         let workers = min(threads, batchSize)
         let executors = (0..<workers).map { _ in makeExecutor() }
         let packed = PackedModel(table, reach: shape.reach, executor: executors[0])
@@ -59,10 +68,10 @@ public final class TrainingPass {
         }
         segments = zip(executors, tiles).map { executor, tiles in
             Segment(
-                shape, rows: tiles.map(\.rows.count).max()!, packed: packed, parameters: parameters, training: true,
-                executor: executor)
+                shape, rows: tiles.map(\.rows.count).max()!, packed: packed, parameters: parameters,
+                training: !forwardOnly, executor: executor)
         }
-        gradients = executors.map { ParameterStore(table, executor: $0) }
+        gradients = forwardOnly ? [] : executors.map { ParameterStore(table, executor: $0) }
         shares = split(table.trainable(reach: shape.reach), into: workers)
         pool = WorkerPool(count: workers)
         self.executors = executors
@@ -83,17 +92,34 @@ public final class TrainingPass {
     /// - Parameters: inputs and targets, [T, B] time-major; a negative target is left out of the loss.
     public func run(inputs: [Int32], targets: [Int32]) -> CrossEntropySum {
         precondition(inputs.count == shape.steps * batchSize && targets.count == inputs.count)
+        precondition(!gradients.isEmpty, "a forward-only pass has no gradient")
         let scale = 1 / Double(max(1, targets.count { $0 >= 0 }))
-        var sums = Array(repeating: CrossEntropySum(), count: pool.count)
-        sums.withUnsafeMutableBufferPointer { sums in
-            let work = Unchecked((pass: self, sums: sums))
-            pool.run { worker in
-                work.value.sums[worker] = work.value.pass.run(worker, inputs: inputs, targets: targets, scale: scale)
-            }
-        }
+        let sum = sumOverWorkers { $0.run($1, inputs: inputs, targets: targets, scale: scale) }
         let work = Unchecked(self)
         pool.run { worker in work.value.sumGradients(worker) }
         packed.unfold(gradient, parameters: parameters, executors: executors, pool: pool)
+        return sum
+    }
+
+    /// The loss of one batch, forward only.
+    public func evaluate(inputs: [Int32], targets: [Int32]) -> CrossEntropySum {
+        precondition(inputs.count == shape.steps * batchSize && targets.count == inputs.count)
+        return sumOverWorkers { $0.run($1, inputs: inputs, targets: targets, scale: nil) }
+    }
+
+    /// Forgets the carried memories: the next batch begins anew.
+    public func forget() {
+        for tile in tiles.joined() { tile.carried = 0 }
+    }
+
+    private func sumOverWorkers(
+        _ body: @Sendable (TrainingPass, _ worker: Int) -> CrossEntropySum
+    ) -> CrossEntropySum {
+        var sums = Array(repeating: CrossEntropySum(), count: pool.count)
+        sums.withUnsafeMutableBufferPointer { sums in
+            let work = Unchecked((pass: self, sums: sums))
+            pool.run { worker in work.value.sums[worker] = body(work.value.pass, worker) }
+        }
         return sums.reduce(into: CrossEntropySum()) { $0 += $1 }
     }
 
@@ -112,17 +138,19 @@ public final class TrainingPass {
         return logits
     }
 
-    /// One worker's tiles.
-    private func run(_ worker: Int, inputs: [Int32], targets: [Int32], scale: Double) -> CrossEntropySum {
-        let (segment, gradient) = (segments[worker], gradients[worker])
-        for part in shares.joined() { gradient.all.elements(part.range).clear() }
+    /// One worker's tiles: forward, and where a scale of the loss is given, backward.
+    private func run(_ worker: Int, inputs: [Int32], targets: [Int32], scale: Double?) -> CrossEntropySum {
+        let segment = segments[worker]
+        if scale != nil { for part in shares.joined() { gradients[worker].all.elements(part.range).clear() } }
         var sum = CrossEntropySum()
         for tile in tiles[worker] {
             let tokens = select(inputs, tile.rows)
             let logits = segment.forward(tile, tokens: tokens)
             sum += executors[worker].crossEntropy(
-                logits, targets: select(targets, tile.rows), scale: scale, into: logits)
-            segment.backward(tile, tokens: tokens, dLogits: logits, accumulatingInto: gradient)
+                logits, targets: select(targets, tile.rows), scale: scale ?? 0, into: logits)
+            if scale != nil {
+                segment.backward(tile, tokens: tokens, dLogits: logits, accumulatingInto: gradients[worker])
+            }
             segment.carry(tile)
         }
         return sum

@@ -94,11 +94,13 @@ public struct SegmentShape: Equatable, Sendable {
     /// T.
     public let steps: Int
     public let carry: Int
+    /// M.
+    public let window: Int
 
     /// Slots of a memory.
     var slots: Int { carry + steps }
     /// The farthest offset at which a step can see a memory.
-    var reach: Int { min(model.window, slots) }
+    var reach: Int { min(window, slots) }
     var routesFeedback: Bool { model.memory != .perLayer }
     /// Steps that run at once: one where the next needs its memory, else all.
     var block: Int { routesFeedback ? 1 : steps }

@@ -1,0 +1,162 @@
+import Crypto
+import FeedbackTransformer
+import Foundation
+
+#if canImport(FoundationNetworking)
+    import FoundationNetworking
+#endif
+
+/// A text that is known by name, where it is found, and how it is recognised.
+public struct KnownCorpus: Sendable {
+    public let name: String
+    public let summary: String
+    public let bytes: Int
+    let sha256: String
+    let source: URL
+
+    public static let tinyShakespeare = KnownCorpus(
+        name: "tiny_shakespeare", summary: "40,000 lines of Shakespeare's plays, the char-rnn text", bytes: 1_115_394,
+        sha256: "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+        source: URL(string: "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt")!)
+
+    public static let all = [tinyShakespeare]
+
+    var fileName: String { "\(name).txt" }
+
+    /// Where a downloaded copy is kept: `$XDG_CACHE_HOME/feedback`, else `~/.cache/feedback`.
+    public var cached: URL {
+        let environment = ProcessInfo.processInfo.environment
+        let cache =
+            environment["XDG_CACHE_HOME"].flatMap { $0.hasPrefix("/") ? URL(filePath: $0) : nil }
+            ?? FileManager.default.homeDirectoryForCurrentUser.appending(path: ".cache")
+        return cache.appending(path: "feedback").appending(path: fileName)
+    }
+
+    /// Where `$FEEDBACK_DATA_DIR` would have it.
+    private var provided: URL? {
+        ProcessInfo.processInfo.environment["FEEDBACK_DATA_DIR"].flatMap {
+            $0.isEmpty ? nil : URL(filePath: $0).appending(path: fileName)
+        }
+    }
+
+    /// The file on this machine, if there is one.
+    public var local: URL? {
+        [provided, cached].compactMap(\.self).first { FileManager.default.fileExists(atPath: $0.path) }
+    }
+
+    /// The text: from `$FEEDBACK_DATA_DIR`, else from the cache, else downloaded into the cache.
+    ///
+    /// - Parameter progress: called with the bytes that have arrived during a download.
+    public func load(progress: @escaping @Sendable (Int) -> Void = { _ in }) async throws -> TextCorpus {
+        if let provided, FileManager.default.fileExists(atPath: provided.path) {
+            guard try isIntact(provided) else {
+                throw CorpusError(
+                    "\(provided.path) is not the text \(name) (its SHA-256 differs); replace it, "
+                        + "or train on it as it is with --data \(provided.path)")
+            }
+            return try TextCorpus(name: name, contentsOf: provided)
+        }
+        if try !FileManager.default.fileExists(atPath: cached.path) || !isIntact(cached) {
+            try await download(progress: progress)
+        }
+        return try TextCorpus(name: name, contentsOf: cached)
+    }
+
+    private func isIntact(_ file: URL) throws -> Bool { Self.digest(try readRegularFile(file)) == sha256 }
+
+    private static func digest(_ data: Data) -> String {
+        SHA256.hash(data: data).map { String(format: "%02x", $0) }.joined()
+    }
+
+    /// Downloads the text to a temporary name, checks it, and only then gives it its own.
+    private func download(progress: @escaping @Sendable (Int) -> Void) async throws {
+        let data: Data
+        do {
+            data = try await Download.data(from: source, limit: 2 * bytes, progress: progress)
+        } catch {
+            throw CorpusError(
+                "cannot download \(name) from \(source): \(reason(error)). Put the text at \(cached.path), "
+                    + "or give another with --data FILE")
+        }
+        guard Self.digest(data) == sha256 else {
+            throw CorpusError(
+                "the download of \(name) is damaged: \(data.count) bytes of \(bytes), and another SHA-256. Try again, "
+                    + "or give a text with --data FILE")
+        }
+        let folder = cached.deletingLastPathComponent()
+        do {
+            try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        } catch {
+            throw FileError("cannot create \(folder.path): \(reason(error))")
+        }
+        let temporary = folder.appending(path: ".\(fileName).new-\(getpid())")
+        try writeFile(temporary) { try $0.write(contentsOf: data) }
+        guard rename(temporary.path, cached.path) == 0 else {
+            throw FileError("cannot write \(cached.path): \(String(cString: strerror(errno)))")
+        }
+    }
+}
+
+extension TextCorpus {
+    init(name: String, contentsOf file: URL) throws {
+        let corpus = try TextCorpus(contentsOf: file)
+        try self.init(name: name, text: corpus.text)
+    }
+
+    /// The corpus of a known name, or the text file of that path.
+    public static func named(
+        _ nameOrPath: String, progress: @escaping @Sendable (Int) -> Void = { _ in }
+    ) async throws -> TextCorpus {
+        if let known = KnownCorpus.all.first(where: { $0.name == nameOrPath.replacingOccurrences(of: "-", with: "_") }) {
+            return try await known.load(progress: progress)
+        }
+        guard FileManager.default.fileExists(atPath: nameOrPath) else {
+            throw CorpusError(
+                "there is no data set or file \(nameOrPath); give a text file, or one of "
+                    + KnownCorpus.all.map(\.name).joined(separator: ", "))
+        }
+        return try TextCorpus(contentsOf: URL(filePath: nameOrPath))
+    }
+}
+
+/// Receives one download, telling how far it is.
+private final class Download: NSObject, URLSessionDataDelegate, @unchecked Sendable {
+    private let progress: @Sendable (Int) -> Void
+    private let limit: Int
+    private let continuation: CheckedContinuation<Data, any Error>
+    private var data = Data()
+
+    private init(
+        limit: Int, progress: @escaping @Sendable (Int) -> Void, continuation: CheckedContinuation<Data, any Error>
+    ) {
+        self.limit = limit
+        self.progress = progress
+        self.continuation = continuation
+    }
+
+    static func data(from source: URL, limit: Int, progress: @escaping @Sendable (Int) -> Void) async throws -> Data {
+        try await withCheckedThrowingContinuation { continuation in
+            let configuration = URLSessionConfiguration.ephemeral
+            configuration.timeoutIntervalForRequest = 30
+            let receiver = Download(limit: limit, progress: progress, continuation: continuation)
+            let session = URLSession(configuration: configuration, delegate: receiver, delegateQueue: nil)
+            session.dataTask(with: source).resume()
+            session.finishTasksAndInvalidate()
+        }
+    }
+
+    func urlSession(_ session: URLSession, dataTask: URLSessionDataTask, didReceive new: Data) {
+        data.append(new)
+        if data.count > limit { dataTask.cancel() } else { progress(data.count) }
+    }
+
+    func urlSession(_ session: URLSession, task: URLSessionTask, didCompleteWithError error: (any Error)?) {
+        if let error {
+            continuation.resume(throwing: error)
+        } else if let response = task.response as? HTTPURLResponse, response.statusCode != 200 {
+            continuation.resume(throwing: CorpusError("the server answered \(response.statusCode)"))
+        } else {
+            continuation.resume(returning: data)
+        }
+    }
+}

@@ -1,0 +1,108 @@
+import FeedbackTransformer
+import Foundation
+
+/// A run on disk: `config.yaml`, `metrics.jsonl`, and `checkpoints/step-N`, each a model folder that also has what
+/// training needs to go on.
+public final class RunFolder {
+    public let url: URL
+    private var metrics: FileHandle?
+    private var checkpoints: URL { url.appending(path: "checkpoints") }
+
+    /// A new run's folder. Throws where the folder already holds something.
+    public init(creating url: URL, configuration: RunConfiguration) throws {
+        self.url = url
+        if let contents = try? FileManager.default.contentsOfDirectory(atPath: url.path), !contents.isEmpty {
+            throw FileError(
+                "\(url.path) is not empty; choose another --output, or go on with its run by --resume \(url.path)")
+        }
+        do {
+            try FileManager.default.createDirectory(at: checkpoints, withIntermediateDirectories: true)
+        } catch {
+            throw FileError("cannot create \(url.path): \(reason(error))")
+        }
+        let yaml = try configuration.yaml()
+        try writeFile(url.appending(path: "config.yaml")) { try $0.write(contentsOf: Data(yaml.utf8)) }
+        try openMetrics()
+    }
+
+    /// A run's folder that is there.
+    public init(opening url: URL) throws {
+        self.url = url
+        guard FileManager.default.fileExists(atPath: url.appending(path: "config.yaml").path) else {
+            throw FileError("\(url.path) is not a run: it has no config.yaml")
+        }
+        try openMetrics()
+    }
+
+    /// The run's own configuration.
+    public func configuration() throws -> RunConfiguration {
+        var configuration = RunConfiguration()
+        try configuration.apply(contentsOf: url.appending(path: "config.yaml"))
+        return configuration
+    }
+
+    // MARK: Checkpoints
+
+    /// The newest checkpoint of a run, if it has one.
+    public static func newestCheckpoint(of run: URL) -> URL? {
+        steps(in: run.appending(path: "checkpoints")).last?.url
+    }
+
+    /// The checkpoints' steps, first to last.
+    private static func steps(in checkpoints: URL) -> [(step: Int, url: URL)] {
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: checkpoints.path)) ?? []
+        return names.compactMap { name in
+            guard name.hasPrefix("step-"), let step = Int(name.dropFirst(5)) else { return nil }
+            return (step, checkpoints.appending(path: name))
+        }.sorted { $0.0 < $1.0 }
+    }
+
+    /// Saves a checkpoint, whole or not at all, then removes those that are neither the newest two nor the best.
+    func save(_ trainer: Trainer) throws -> URL {
+        try metrics?.synchronize()
+        let number = String(trainer.step)
+        let name = "step-" + String(repeating: "0", count: max(0, 8 - number.count)) + number
+        let folder = checkpoints.appending(path: name)
+        try writeFolder(folder) { try trainer.write(into: $0) }
+        for (step, old) in Self.steps(in: checkpoints).dropLast(2) where step != trainer.best?.step {
+            try? FileManager.default.removeItem(at: old)
+        }
+        return folder
+    }
+
+    // MARK: Metrics
+
+    private func openMetrics() throws {
+        let file = url.appending(path: "metrics.jsonl")
+        let descriptor = open(file.path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o644)
+        guard descriptor >= 0 else { throw FileError("cannot write \(file.path): \(String(cString: strerror(errno)))") }
+        metrics = FileHandle(fileDescriptor: descriptor, closeOnDealloc: true)
+    }
+
+    private struct Line: Encodable {
+        var time = Date().timeIntervalSince1970
+        var step: Int
+        var loss, learningRate, gradientNorm, seconds: Double?
+        var validation: Evaluation?
+        var sample: String?
+    }
+
+    /// Adds a line to `metrics.jsonl`.
+    func record(_ event: TrainingEvent) throws {
+        let line: Line
+        switch event {
+        case .step(let step):
+            line = Line(
+                step: step.number, loss: step.loss, learningRate: step.learningRate, gradientNorm: step.gradientNorm,
+                seconds: step.seconds)
+        case .validation(let step, let evaluation): line = Line(step: step, validation: evaluation)
+        case .sample(let step, let text): line = Line(step: step, sample: text)
+        case .checkpoint: return
+        }
+        do {
+            try metrics?.write(contentsOf: try JSONEncoder().encode(line) + Data("\n".utf8))
+        } catch {
+            throw FileError("cannot write \(url.path)/metrics.jsonl: \(reason(error))")
+        }
+    }
+}

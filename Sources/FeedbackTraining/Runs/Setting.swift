@@ -1,0 +1,188 @@
+import FeedbackTransformer
+import Foundation
+import Yams
+
+/// One setting of a run: its name as a flag (`--d-model`), in a file (`d-model: 128`) and, upper-case with underscores,
+/// in the environment (`FEEDBACK_D_MODEL`); how it is read from text, and what it may be.
+public struct Setting: Sendable {
+    public let name: String
+    /// For help.
+    public let summary: String
+    /// The value as text; nil where there is none.
+    public let text: @Sendable (RunConfiguration) -> String?
+    private let read: @Sendable (inout RunConfiguration, String) throws(ConfigurationError) -> Void
+
+    public var environmentVariable: String {
+        "FEEDBACK_" + name.uppercased().replacingOccurrences(of: "-", with: "_")
+    }
+
+    /// Sets the value from text. Throws with the name, the value, and what may be.
+    public func set(_ text: String, in configuration: inout RunConfiguration) throws(ConfigurationError) {
+        try read(&configuration, text)
+    }
+
+    // MARK: Kinds
+
+    private static func integer(
+        _ name: String, _ path: WritableKeyPath<RunConfiguration, Int> & Sendable, _ range: ClosedRange<Int>,
+        _ summary: String
+    ) -> Setting {
+        Setting(name: name, summary: summary, text: { "\($0[keyPath: path])" }) { configuration, text throws(ConfigurationError) in
+            configuration[keyPath: path] = try whole(text, name, range)
+        }
+    }
+
+    private static func whole(_ text: String, _ name: String, _ range: ClosedRange<Int>) throws(ConfigurationError) -> Int {
+        guard let value = Int(text), range.contains(value) else {
+            throw ConfigurationError(
+                "\(name) is \(text); it must be a whole number from \(range.lowerBound) to \(range.upperBound)")
+        }
+        return value
+    }
+
+    private static func number(
+        _ name: String, _ path: WritableKeyPath<RunConfiguration, Double> & Sendable, _ range: ClosedRange<Double>,
+        _ summary: String
+    ) -> Setting {
+        Setting(name: name, summary: summary, text: { "\($0[keyPath: path])" }) { configuration, text throws(ConfigurationError) in
+            guard let value = Double(text), range.contains(value) else {
+                throw ConfigurationError(
+                    "\(name) is \(text); it must be a number from \(range.lowerBound) to \(range.upperBound)")
+            }
+            configuration[keyPath: path] = value
+        }
+    }
+
+    private static func choice<C: RawRepresentable<String> & CaseIterable & Sendable>(
+        _ name: String, _ path: WritableKeyPath<RunConfiguration, C> & Sendable, _ summary: String
+    ) -> Setting {
+        let choices = C.allCases.map(\.rawValue).joined(separator: ", ")
+        return Setting(name: name, summary: "\(summary): \(choices)", text: { $0[keyPath: path].rawValue }) { configuration, text throws(ConfigurationError) in
+            guard let value = C(rawValue: text) else {
+                throw ConfigurationError("\(name) is \(text); it must be one of \(choices)")
+            }
+            configuration[keyPath: path] = value
+        }
+    }
+
+    private static func string(
+        _ name: String, _ path: WritableKeyPath<RunConfiguration, String> & Sendable, _ summary: String
+    ) -> Setting {
+        Setting(name: name, summary: summary, text: { $0[keyPath: path] }) { configuration, text throws(ConfigurationError) in
+            guard !text.isEmpty else { throw ConfigurationError("\(name) is empty") }
+            configuration[keyPath: path] = text
+        }
+    }
+
+    // MARK: The table
+
+    private static let many = 1...1_000_000_000
+
+    public static let all: [Setting] = [
+        choice("memory", \.memory, "where attention finds its memories"),
+        choice("key-value", \.keyValue, "keys and values, one projection or one a layer"),
+        integer("layers", \.layers, 1...1000, "layers"),
+        integer("d-model", \.dModel, 1...65536, "width of the model"),
+        integer("heads", \.heads, 1...65536, "attention heads; they divide d-model"),
+        integer("d-ff", \.dFF, 1...1_048_576, "width of the feed-forward layers"),
+        Setting(name: "memory-window", summary: "memories a step sees at most", text: { $0.memoryWindow.map(String.init) }) { configuration, text throws(ConfigurationError) in
+            configuration.memoryWindow = try whole(text, "memory-window", 1...4096)
+        },
+        string("data", \.data, "a data set's name, or a text file"),
+        integer("sequence-length", \.sequenceLength, 1...65536, "steps of a sequence"),
+        integer("batch-size", \.batchSize, 1...65536, "sequences of a batch"),
+        Setting(name: "steps", summary: "optimizer steps", text: { if case .steps(let steps) = $0.length { "\(steps)" } else { nil } }) { configuration, text throws(ConfigurationError) in
+            configuration.length = .steps(try whole(text, "steps", many))
+        },
+        Setting(name: "epochs", summary: "passes over the training text, instead of steps", text: { if case .epochs(let epochs) = $0.length { "\(epochs)" } else { nil } }) { configuration, text throws(ConfigurationError) in
+            configuration.length = .epochs(try whole(text, "epochs", 1...1_000_000))
+        },
+        choice("optimizer", \.optimizer, "Adam with warm-up and a cosine, or with Noam's schedule"),
+        number("learning-rate", \.learningRate, 0...1000, "adam's largest learning rate, noam's factor"),
+        number("minimum-learning-rate", \.minimumLearningRate, 0...1000, "where adam's schedule ends"),
+        integer("warmup-steps", \.warmupSteps, 0...1_000_000_000, "steps until the learning rate is largest"),
+        number("beta2", \.beta2, 0...0.999999, "Adam's second decay rate"),
+        number("weight-decay", \.weightDecay, 0...100, "decoupled weight decay of matrices"),
+        number("gradient-clip", \.gradientClip, 0...1e9, "largest norm of the gradient; 0 for no limit"),
+        choice("precision", \.precision, "numbers to compute in"),
+        integer("threads", \.threads, 1...1024, "worker threads"),
+        integer("seed", \.seed, 0...Int.max, "seed of all random numbers"),
+        integer("eval-interval", \.evalInterval, many, "steps between validations"),
+        integer("sample-interval", \.sampleInterval, many, "steps between samples"),
+        integer("checkpoint-interval", \.checkpointInterval, many, "steps between checkpoints"),
+        string("sample-prompt", \.samplePrompt, "what samples continue"),
+    ]
+
+    /// The setting of a name, or an error that names the nearest.
+    public static func named(_ name: String) throws(ConfigurationError) -> Setting {
+        if let setting = all.first(where: { $0.name == name }) { return setting }
+        let nearest = all.min { distance($0.name, name) < distance($1.name, name) }!
+        throw ConfigurationError("there is no setting \(name); did you mean \(nearest.name)?")
+    }
+}
+
+/// How many single-character edits turn one name into another (Levenshtein 1966).
+private func distance(_ a: String, _ b: String) -> Int {
+    let b = Array(b)
+    var row = Array(0...b.count)
+    for (i, x) in a.enumerated() {
+        var diagonal = row[0]
+        row[0] = i + 1
+        for (j, y) in b.enumerated() {
+            (diagonal, row[j + 1]) = (row[j + 1], min(diagonal + (x == y ? 0 : 1), row[j] + 1, row[j + 1] + 1))
+        }
+    }
+    return row[b.count]
+}
+
+// MARK: Files and environment
+
+extension RunConfiguration {
+    /// Applies the settings of a YAML file: one mapping of names to values.
+    public mutating func apply(contentsOf file: URL) throws {
+        let data = try readRegularFile(file)
+        guard data.count <= 1 << 20, let text = String(validating: data, as: UTF8.self) else {
+            throw ConfigurationError("\(file.path) is not a configuration: it must be UTF-8 text of at most 1 MiB")
+        }
+        let root: Node?
+        do {
+            root = try Yams.compose(yaml: text)
+        } catch {
+            throw ConfigurationError("\(file.path) is not YAML: \("\(error)".replacingOccurrences(of: "\n", with: " "))")
+        }
+        guard let root else { return }
+        guard let mapping = root.mapping else {
+            throw ConfigurationError("\(file.path) must be a mapping of settings to values, such as layers: 4")
+        }
+        for (key, value) in mapping {
+            guard let name = key.scalar?.string, let value = value.scalar?.string else {
+                throw ConfigurationError("\(file.path): every setting needs one plain value, such as layers: 4")
+            }
+            do {
+                try Setting.named(name).set(value, in: &self)
+            } catch {
+                throw ConfigurationError("\(file.path): \(error)")
+            }
+        }
+    }
+
+    /// Applies the settings found in an environment.
+    public mutating func apply(environment: [String: String]) throws(ConfigurationError) {
+        for setting in Setting.all {
+            guard let text = environment[setting.environmentVariable] else { continue }
+            do {
+                try setting.set(text, in: &self)
+            } catch {
+                throw ConfigurationError("\(setting.environmentVariable): \(error)")
+            }
+        }
+    }
+
+    /// Every setting as YAML, which `apply(contentsOf:)` reads back.
+    public func yaml() throws -> String {
+        let pairs = Setting.all.compactMap { setting in
+            setting.text(self).map { (Node(setting.name), Node($0)) }
+        }
+        return try Yams.serialize(node: Node(pairs))
+    }
+}

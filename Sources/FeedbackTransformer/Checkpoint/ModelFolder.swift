@@ -1,0 +1,141 @@
+import FeedbackEngine
+import Foundation
+
+/// A model on disk: `config.json`, `model.safetensors` with a labml checkpoint's names, and `tokenizer.json`.
+public struct ModelFolder: Sendable {
+    public let model: FeedbackModel
+    public let tokenizer: CharacterTokenizer
+    /// The sequence length that the model was trained with, if it was.
+    public var sequenceLength: Int?
+
+    public init(model: FeedbackModel, tokenizer: CharacterTokenizer, sequenceLength: Int? = nil) {
+        precondition(tokenizer.vocabularySize == model.configuration.vocabulary)
+        self.model = model
+        self.tokenizer = tokenizer
+        self.sequenceLength = sequenceLength
+    }
+
+    /// The memories a step should see where nothing else is asked for: as many as in training, since the model has
+    /// learned no positions beyond.
+    public var memoryWindow: Int { min(model.configuration.window, sequenceLength ?? .max) }
+
+    private struct Configuration: Codable {
+        var format = "feedback-transformer"
+        var version = 1
+        var memory: MemoryRouting
+        var key_value: KeyValueSharing
+        var layers, d_model, heads, d_ff, vocab, positions: Int
+        var memory_window: Int?
+        var sequence_length: Int?
+    }
+
+    // MARK: Reading
+
+    /// Throws where a file is missing, damaged or does not fit the others.
+    public init(contentsOf folder: URL) throws {
+        let data = try readRegularFile(folder.appending(path: "config.json"))
+        let file: Configuration
+        do {
+            file = try JSONDecoder().decode(Configuration.self, from: data)
+        } catch {
+            throw FileError("\(folder.path)/config.json is not a model's configuration: \(explain(error))")
+        }
+        guard file.format == "feedback-transformer", file.version == 1 else {
+            throw FileError("\(folder.path)/config.json is of the format \(file.format) \(file.version), not known here")
+        }
+        let configuration = ModelConfiguration(
+            memory: file.memory, keyValue: file.key_value, layers: file.layers, dModel: file.d_model, heads: file.heads,
+            dFF: file.d_ff, vocabulary: file.vocab, positions: file.positions, memoryWindow: file.memory_window)
+        do {
+            try configuration.validate()
+        } catch {
+            throw FileError("\(folder.path)/config.json: \(error)")
+        }
+        if let length = file.sequence_length, length < 1 {
+            throw FileError("\(folder.path)/config.json: sequence_length is \(length)")
+        }
+        let tokenizer = try CharacterTokenizer(contentsOf: folder.appending(path: "tokenizer.json"))
+        guard tokenizer.vocabularySize == configuration.vocabulary else {
+            throw FileError(
+                "\(folder.path): the tokenizer has \(tokenizer.vocabularySize) characters, the model "
+                    + "\(configuration.vocabulary); they do not belong together")
+        }
+        let model = try FeedbackModel(configuration, safetensors: folder.appending(path: "model.safetensors"))
+        self.init(model: model, tokenizer: tokenizer, sequenceLength: file.sequence_length)
+    }
+
+    // MARK: Writing
+
+    /// Writes the three files into a folder that exists.
+    package func write(into folder: URL) throws {
+        let c = model.configuration
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
+        let data = try encoder.encode(
+            Configuration(
+                memory: c.memory, key_value: c.keyValue, layers: c.layers, d_model: c.dModel, heads: c.heads,
+                d_ff: c.dFF, vocab: c.vocabulary, positions: c.positions, memory_window: c.memoryWindow,
+                sequence_length: sequenceLength))
+        try writeFile(folder.appending(path: "config.json")) { try $0.write(contentsOf: data) }
+        try tokenizer.write(to: folder.appending(path: "tokenizer.json"))
+        try Safetensors.write(
+            model.parameters.tensors, metadata: ["format": "pt"], to: folder.appending(path: "model.safetensors"))
+    }
+
+    /// Saves a model folder: whole, or not at all.
+    public func save(to folder: URL) throws {
+        try writeFolder(folder) { try write(into: $0) }
+    }
+}
+
+extension FeedbackModel {
+    /// A model whose parameters come from a safetensors file; every parameter must be there, and nothing else.
+    convenience init(_ configuration: ModelConfiguration, safetensors file: URL) throws {
+        let tensors = try Safetensors(contentsOf: file)
+        try self.init(zero: configuration)
+        do {
+            try parameters.load(tensors)
+        } catch {
+            throw FileError("\(file.path): \(error)")
+        }
+    }
+}
+
+extension ParameterStore {
+    /// Every parameter as a tensor to write.
+    package var tensors: [Safetensors.Tensor] {
+        table.parameters.map { parameter in
+            Safetensors.Tensor(name: parameter.name, shape: parameter.shape) {
+                UnsafeBufferPointer(start: self.matrix(parameter).floats, count: parameter.count)
+            }
+        }
+    }
+
+    /// Sets every parameter from the tensors of a file whose names begin with a prefix: all must be there, with the right
+    /// shapes, finite, and no others.
+    package func load(_ file: Safetensors, prefix: String = "") throws(SafetensorsError) {
+        for name in file.entries.keys.sorted() where name.hasPrefix(prefix) && table[String(name.dropFirst(prefix.count))] == nil {
+            throw .malformed("it has a tensor \(name) that such a model does not have")
+        }
+        for parameter in table.parameters {
+            let values = try file.floats(prefix + parameter.name, shape: parameter.shape)
+            guard values.allSatisfy(\.isFinite) else {
+                throw .malformed("the tensor \(prefix)\(parameter.name) has values that are not finite")
+            }
+            values.withUnsafeBufferPointer { matrix(parameter).floats.update(from: $0.baseAddress!, count: $0.count) }
+        }
+    }
+}
+
+/// What is wrong with a JSON file, in a few words.
+package func explain(_ error: any Error) -> String {
+    switch error {
+    case DecodingError.keyNotFound(let key, _): "\(key.stringValue) is missing"
+    case DecodingError.typeMismatch(_, let context), DecodingError.valueNotFound(_, let context):
+        "\(context.codingPath.map(\.stringValue).joined(separator: ".")) has the wrong type"
+    case DecodingError.dataCorrupted(let context):
+        context.codingPath.isEmpty
+            ? "it is not JSON" : "\(context.codingPath.map(\.stringValue).joined(separator: ".")) has an unknown value"
+    default: "\(error)"
+    }
+}

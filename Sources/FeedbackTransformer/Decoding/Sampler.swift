@@ -1,0 +1,59 @@
+import Foundation
+
+/// Chooses the next token from logits.
+///
+/// In this order: the `topK` largest logits are kept; logits are divided by `temperature`; of the resulting
+/// probabilities the fewest largest are kept that together reach `topP` (Holtzman et al. 2020); one is drawn. A
+/// temperature of 0 takes the largest logit, the lowest token among equals.
+public struct Sampler: Sendable {
+    public let temperature: Double
+    public let topK: Int?
+    public let topP: Double?
+    private var random: RandomSource
+
+    /// Throws on a temperature that is negative or not finite, a `topK` below 1, a `topP` outside (0, 1].
+    public init(temperature: Double = 1, topK: Int? = nil, topP: Double? = nil, seed: UInt64 = 0)
+        throws(ConfigurationError)
+    {
+        guard temperature.isFinite && temperature >= 0 else {
+            throw ConfigurationError("temperature is \(temperature); it must be 0 or more")
+        }
+        if let topK, topK < 1 { throw ConfigurationError("top-k is \(topK); it must be 1 or more") }
+        if let topP, !(topP > 0 && topP <= 1) {
+            throw ConfigurationError("top-p is \(topP); it must be above 0 and at most 1")
+        }
+        self.temperature = temperature
+        self.topK = topK
+        self.topP = topP
+        random = RandomSource(seed: seed)
+    }
+
+    /// The next token. Throws where a logit is not a number: the model is damaged.
+    public mutating func next(_ logits: [Float]) throws(ConfigurationError) -> Int32 {
+        guard let largest = logits.max(), logits.allSatisfy(\.isFinite) else {
+            throw ConfigurationError("the model's output is not finite; its training has diverged or its files are damaged")
+        }
+        if temperature == 0 { return Int32(logits.firstIndex(of: largest)!) }
+
+        // Largest first; equals in the order of their tokens.
+        var candidates = logits.indices.sorted { (logits[$1], $0) < (logits[$0], $1) }
+        if let topK { candidates = Array(candidates.prefix(topK)) }
+        var weights = candidates.map { exp(Double(logits[$0] - largest) / temperature) }
+        var total = weights.reduce(0, +)
+        if let topP {
+            var sum = 0.0, kept = 0
+            while kept < weights.count, kept == 0 || sum < topP * total {
+                sum += weights[kept]
+                kept += 1
+            }
+            weights = Array(weights.prefix(kept))
+            total = sum
+        }
+        var left = random.uniform() * total
+        for (candidate, weight) in zip(candidates, weights) {
+            left -= weight
+            if left < 0 { return Int32(candidate) }
+        }
+        return Int32(candidates[weights.count - 1])
+    }
+}
