@@ -1,0 +1,130 @@
+import FeedbackEngine
+import FeedbackTransformer
+import Testing
+
+/// One way to wire and size a model and its segment.
+struct Wiring: CustomTestStringConvertible {
+    var memory = MemoryRouting.feedback
+    var keyValue = KeyValueSharing.shared
+    var window: Int?
+    var carry = 0
+    var steps = 5
+    var batch = 3
+    var layers = 2
+    var dModel = 6
+    var heads = 2
+    var dFF = 7
+    var vocabulary = 5
+    var positions = 16
+
+    var configuration: ModelConfiguration {
+        ModelConfiguration(
+            memory: memory, keyValue: keyValue, layers: layers, dModel: dModel, heads: heads, dFF: dFF,
+            vocabulary: vocabulary, positions: positions, memoryWindow: window)
+    }
+    var testDescription: String {
+        "\(memory.rawValue) \(keyValue.rawValue) window \(window ?? 0) carry \(carry) T \(steps) B \(batch) D \(dModel)/\(heads)"
+    }
+
+    /// Parameters with nothing left at zero or one, so that every term of every equation counts; small enough that the
+    /// recurrence does not amplify rounding errors.
+    func parameters(_ executor: any Executor, seed: UInt64 = 7) -> ParameterStore {
+        let store = ParameterStore(ParameterTable(configuration), executor: executor)
+        store.initialize(seed: seed)
+        var random = RandomSource(seed: seed)
+        for index in 0..<store.all.count { store.all[index] += 0.3 / Double(dModel).squareRoot() * random.normal() }
+        return store
+    }
+
+    /// Segments of random tokens, one after the other.
+    func batches(_ count: Int, seed: UInt64 = 3) -> [(inputs: [Int32], targets: [Int32])] {
+        var random = RandomSource(seed: seed)
+        func tokens() -> [Int32] { (0..<steps * batch).map { _ in Int32(random.below(vocabulary)) } }
+        return (0..<count).map { _ in (tokens(), tokens().enumerated().map { $0 % 7 == 5 ? -1 : $1 }) }
+    }
+
+    func pass(_ parameters: ParameterStore, threads: Int = 1, _ make: () -> any Executor) -> TrainingPass {
+        TrainingPass(
+            parameters, steps: steps, batchSize: batch, carry: carry, threads: threads, makeExecutor: make)
+    }
+
+    static let all: [Wiring] = MemoryRouting.allCases.flatMap { memory in
+        KeyValueSharing.allCases.flatMap { keyValue in
+            [nil, 3].flatMap { window in
+                [0, 4].map { Wiring(memory: memory, keyValue: keyValue, window: window, carry: $0) }
+            }
+        }
+    }
+}
+
+@Suite struct GradientTests {
+    /// The reference's gradient of every kind of parameter against central differences of its loss. With carried
+    /// memories it is the second segment's loss, the memories of the first held fixed.
+    @Test(arguments: Wiring.all + [Wiring(steps: 19, batch: 1, positions: 32)])
+    func referenceAgreesWithFiniteDifferences(wiring: Wiring) throws {
+        let parameters = wiring.parameters(ReferenceExecutor())
+        let batches = wiring.batches(2)
+        /// The loss of the second segment with other parameters, after a first with the original ones.
+        func loss(_ index: Int?, _ delta: Double) -> Double {
+            let pass = wiring.pass(parameters) { ReferenceExecutor() }
+            pass.parametersChanged()
+            _ = pass.evaluate(inputs: batches[0].inputs, targets: batches[0].targets)
+            if let index { parameters.all[index] += delta }
+            pass.parametersChanged()
+            let sum = pass.evaluate(inputs: batches[1].inputs, targets: batches[1].targets)
+            if let index { parameters.all[index] -= delta }
+            return sum.loss / Double(sum.targets)
+        }
+        let pass = wiring.pass(parameters) { ReferenceExecutor() }
+        pass.parametersChanged()
+        _ = pass.evaluate(inputs: batches[0].inputs, targets: batches[0].targets)
+        _ = pass.run(inputs: batches[1].inputs, targets: batches[1].targets)
+        var random = RandomSource(seed: 11)
+        for parameter in parameters.table.parameters {
+            // A few of each, the last rows among them: in position tables those are the nearest offsets.
+            let some = Set((0..<4).map { _ in random.below(parameter.count) } + [parameter.count - 1, max(0, parameter.count - 9)])
+            for index in some.map({ parameter.offset + $0 }) {
+                let step = 1e-5
+                let difference = (loss(index, step) - loss(index, -step)) / (2 * step)
+                let gradient = pass.gradient.all[index]
+                #expect(
+                    abs(difference - gradient) <= 1e-7 + 1e-5 * abs(difference),
+                    "\(parameter.name)[\(index - parameter.offset)]: \(gradient), differences say \(difference)")
+            }
+        }
+    }
+
+    /// Sizes that fit no vector, more workers than rows, a single step, chunks that do not divide the steps.
+    static let sizes: [Wiring] = [
+        Wiring(), Wiring(steps: 1), Wiring(batch: 1), Wiring(steps: 37, batch: 5, dModel: 24, heads: 3, positions: 64),
+        Wiring(steps: 19, batch: 2, layers: 3, dModel: 40, heads: 2, dFF: 33, vocabulary: 65, positions: 32),
+        Wiring(steps: 20, batch: 4, dModel: 64, heads: 2, dFF: 96, positions: 64),
+        Wiring(steps: 70, batch: 2, layers: 1, dModel: 80, heads: 1, dFF: 16, positions: 128),
+    ]
+
+    @Test(arguments: Wiring.all, sizes) func engineAgreesWithReference(wiring: Wiring, size: Wiring) throws {
+        var wiring = wiring
+        (wiring.steps, wiring.batch, wiring.layers, wiring.positions) = (size.steps, size.batch, size.layers, size.positions)
+        (wiring.dModel, wiring.heads, wiring.dFF, wiring.vocabulary) = (size.dModel, size.heads, size.dFF, size.vocabulary)
+        if wiring.window != nil { wiring.window = max(1, size.steps * 2 / 3) }
+        let exact = wiring.parameters(ReferenceExecutor()), fast = ParameterStore(exact.table, executor: CPUExecutor())
+        fast.copy(from: exact)
+        exact.copy(from: fast)  // the same numbers, rounded to float32
+        let reference = wiring.pass(exact) { ReferenceExecutor() }
+        let engine = wiring.pass(fast, threads: 2) { CPUExecutor() }
+        reference.parametersChanged()
+        engine.parametersChanged()
+        for batch in wiring.batches(3) {
+            let expected = reference.run(inputs: batch.inputs, targets: batch.targets)
+            let sum = engine.run(inputs: batch.inputs, targets: batch.targets)
+            #expect(abs(sum.loss - expected.loss) <= 1e-5 * abs(expected.loss))
+            #expect(sum.targets == expected.targets)
+            for parameter in exact.table.parameters {
+                let gradient = engine.gradient[parameter.name].values, exact = reference.gradient[parameter.name].values
+                let norm = exact.reduce(0) { $0 + $1 * $1 }.squareRoot()
+                let error = zip(gradient, exact).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) }.squareRoot()
+                #expect(error <= 1e-4 * norm + 1e-6, "\(parameter.name): \(error) of \(norm)")
+            }
+        }
+    }
+}
