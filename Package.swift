@@ -11,6 +11,7 @@ let package = Package(
         .library(name: "FeedbackTransformer", targets: ["FeedbackTransformer"]),
         .library(name: "FeedbackEngine", targets: ["FeedbackEngine"]),
         .library(name: "FeedbackTraining", targets: ["FeedbackTraining"]),
+        .executable(name: "feedback", targets: ["feedback"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
@@ -31,6 +32,14 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "Yams", package: "Yams"),
             ], swiftSettings: strict),
+        .executableTarget(
+            name: "feedback",
+            dependencies: [
+                "FeedbackTraining",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+            ], swiftSettings: strict),
+        .testTarget(name: "FeedbackEngineTests", dependencies: ["FeedbackEngine", "FeedbackTransformer"]),
         .testTarget(name: "FeedbackTransformerTests", dependencies: ["FeedbackTransformer"]),
         .testTarget(name: "FeedbackTrainingTests", dependencies: ["FeedbackTraining"], resources: [.copy("Fixtures")]),
     ]

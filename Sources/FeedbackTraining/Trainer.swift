@@ -51,7 +51,8 @@ public final class Trainer {
             model, steps: configuration.sequenceLength, batchSize: configuration.batchSize,
             threads: configuration.threads
         ).check()
-        self.model = try FeedbackModel(model, seed: UInt64(configuration.seed))
+        self.model = try FeedbackModel(
+            model, seed: UInt64(configuration.seed), positions: configuration.positionInitialization)
         pass = TrainingPass(
             self.model, steps: configuration.sequenceLength, batchSize: configuration.batchSize,
             threads: configuration.threads)
@@ -82,6 +83,30 @@ public final class Trainer {
     /// The model as it is now, to save or to generate from.
     public var modelFolder: ModelFolder {
         ModelFolder(model: model, tokenizer: tokenizer, sequenceLength: configuration.sequenceLength)
+    }
+
+    /// Takes the parameters that another model has too, by name; before the first step.
+    ///
+    /// - Returns: the names of the parameters that stay as freshly drawn, because the other model has none such.
+    public func initialize(from other: ModelFolder) throws(ConfigurationError) -> [String] {
+        guard other.tokenizer == tokenizer else {
+            throw ConfigurationError("the model to begin with has another vocabulary than the data; train on the same text")
+        }
+        var fresh: [String] = []
+        for parameter in model.parameters.table.parameters {
+            guard let known = other.model.parameters.table[parameter.name] else {
+                fresh.append(parameter.name)
+                continue
+            }
+            guard known.shape == parameter.shape else {
+                throw ConfigurationError(
+                    "the model to begin with has \(parameter.name) in the shape \(known.shape), this one needs "
+                        + "\(parameter.shape); use the same sizes")
+            }
+            model.parameters[parameter.name].values = other.model.parameters[parameter.name].values
+        }
+        parametersChanged()
+        return fresh
     }
 
     /// To be called when the parameters have been changed from outside.
@@ -133,12 +158,13 @@ public final class Trainer {
         return evaluation
     }
 
-    /// What the model makes of the sample prompt, greedily.
-    public func sample(length: Int = 120) throws -> String {
+    /// What the model makes of the sample prompt, at a temperature of 0.8; the same for the same step.
+    public func sample(length: Int = 200) throws -> String {
         let known = configuration.samplePrompt.unicodeScalars.allSatisfy(tokenizer.characters.contains)
         let prompt = known ? configuration.samplePrompt : tokenizer.decode([0])
         var generator = try TextGenerator(
-            modelFolder, prompt: prompt, maxTokens: length, sampler: Sampler(temperature: 0))
+            modelFolder, prompt: prompt, maxTokens: length,
+            sampler: Sampler(temperature: 0.8, seed: UInt64(configuration.seed &+ step)))
         var text = prompt
         while let piece = try generator.next() { text += piece }
         return text

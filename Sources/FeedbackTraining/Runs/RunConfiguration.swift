@@ -12,6 +12,7 @@ public struct RunConfiguration: Equatable, Sendable {
     public var heads = 4
     public var dFF = 512
     public var memoryWindow: Int?
+    public var positionInitialization = PositionInitialization.slopes
 
     // The data.
     public var data = KnownCorpus.tinyShakespeare.name
@@ -79,7 +80,7 @@ public struct RunConfiguration: Equatable, Sendable {
         case .labml, .labmlNotebook:
             (layers, dModel, heads, dFF) = (6, 512, 8, 2048)
             (optimizer, learningRate, warmupSteps) = (.noam, 1, 2000)
-            (beta2, weightDecay) = (0.999, 0)
+            (beta2, weightDecay, positionInitialization) = (0.999, 0, .zero)
             length = .epochs(128)
             if preset == .labml {
                 (sequenceLength, batchSize, keyValue) = (128, 64, .shared)

@@ -6,6 +6,7 @@ import Foundation
 public final class RunFolder {
     public let url: URL
     private var metrics: FileHandle?
+    private let encoder = JSONEncoder()
     private var checkpoints: URL { url.appending(path: "checkpoints") }
 
     /// A new run's folder. Throws where the folder already holds something.
@@ -77,6 +78,7 @@ public final class RunFolder {
         let descriptor = open(file.path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o644)
         guard descriptor >= 0 else { throw FileError("cannot write \(file.path): \(String(cString: strerror(errno)))") }
         metrics = FileHandle(fileDescriptor: descriptor, closeOnDealloc: true)
+        encoder.outputFormatting = [.sortedKeys]
     }
 
     private struct Line: Encodable {
@@ -100,7 +102,7 @@ public final class RunFolder {
         case .checkpoint: return
         }
         do {
-            try metrics?.write(contentsOf: try JSONEncoder().encode(line) + Data("\n".utf8))
+            try metrics?.write(contentsOf: try encoder.encode(line) + Data("\n".utf8))
         } catch {
             throw FileError("cannot write \(url.path)/metrics.jsonl: \(reason(error))")
         }

@@ -88,6 +88,7 @@ public struct Setting: Sendable {
         Setting(name: "memory-window", summary: "memories a step sees at most", text: { $0.memoryWindow.map(String.init) }) { configuration, text throws(ConfigurationError) in
             configuration.memoryWindow = try whole(text, "memory-window", 1...4096)
         },
+        choice("position-init", \.positionInitialization, "how a fresh model's distance bias begins"),
         string("data", \.data, "a data set's name, or a text file"),
         integer("sequence-length", \.sequenceLength, 1...65536, "steps of a sequence"),
         integer("batch-size", \.batchSize, 1...65536, "sequences of a batch"),

@@ -77,5 +77,6 @@ package func reason(_ error: any Error) -> String {
     if let underlying = foundation.userInfo[NSUnderlyingErrorKey] as? NSError, underlying.domain == NSPOSIXErrorDomain {
         return String(cString: strerror(Int32(underlying.code)))
     }
-    return foundation.domain == NSCocoaErrorDomain ? foundation.localizedDescription : "\(error)"
+    let isFoundations = [NSCocoaErrorDomain, NSURLErrorDomain, NSPOSIXErrorDomain].contains(foundation.domain)
+    return isFoundations ? foundation.localizedDescription : "\(error)"
 }

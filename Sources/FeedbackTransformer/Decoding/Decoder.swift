@@ -67,10 +67,10 @@ public final class Decoder {
         WorkerPool.bindToThisThread()
         // A sequence at its very first step has no memory, and its layers no attention: those go apart.
         var logits = Array(repeating: [Float](), count: sequences.count)
-        for fresh in [true, false] {
-            let chosen = sequences.indices.filter { (sequences[$0].filled == 0) == fresh }
-            if chosen.isEmpty { continue }
-            let rows = step(chosen.map { sequences[$0] }, tokens: chosen.map { tokens[$0] }, attending: !fresh)
+        let fresh = sequences.indices.filter { sequences[$0].filled == 0 }
+        let others = sequences.indices.filter { sequences[$0].filled > 0 }
+        for (chosen, attending) in [(fresh, false), (others, true)] where !chosen.isEmpty {
+            let rows = step(chosen.map { sequences[$0] }, tokens: chosen.map { tokens[$0] }, attending: attending)
             for (row, index) in chosen.enumerated() { logits[index] = rows.rows(row..<row + 1).values.map(Float.init) }
         }
         return logits

@@ -15,9 +15,11 @@ public final class FeedbackModel: Sendable {
     }
 
     /// A model with freshly drawn parameters, the same for the same seed.
-    public convenience init(_ configuration: ModelConfiguration, seed: UInt64) throws(ConfigurationError) {
+    public convenience init(
+        _ configuration: ModelConfiguration, seed: UInt64, positions: PositionInitialization = .slopes
+    ) throws(ConfigurationError) {
         try self.init(zero: configuration)
-        parameters.initialize(seed: seed)
+        parameters.initialize(seed: seed, positions: positions)
     }
 
     public var parameterCount: Int { parameters.table.count }

@@ -1,4 +1,14 @@
 import FeedbackEngine
+import Foundation
+
+/// How a fresh model's bias of a memory's distance, S, begins.
+public enum PositionInitialization: String, CaseIterable, Sendable {
+    /// S_o = 0, as in labml: at first every memory counts the same, however far back.
+    case zero
+    /// K^-½ S_o = −2^(−8h/H) · o for head h = 1 … H (ALiBi, Press et al. 2022): at first near memories count more, in
+    /// some heads much more. It is learned from there.
+    case slopes
+}
 
 /// One number for each parameter's value, in an executor's memory: the parameters themselves, a gradient, or an
 /// optimizer's state.
@@ -22,9 +32,9 @@ public final class ParameterStore: Sendable {
 
     public subscript(name: String) -> Matrix<State> { matrix(table.parameter(name)) }
 
-    /// Draws fresh parameters; each from a random source of its own, so that tables that differ in some parameters
+    /// Draws fresh parameters; each random one from a random source of its own, so that tables that differ in some parameters
     /// agree in the others.
-    public func initialize(seed: UInt64) {
+    public func initialize(seed: UInt64, positions: PositionInitialization = .slopes) {
         for parameter in table.parameters {
             var random = RandomSource(seed: parameter.name.utf8.reduce(seed) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 })
             let values = matrix(parameter)
@@ -33,6 +43,18 @@ public final class ParameterStore: Sendable {
             case .ones: values.fill { 1 }
             case .normal: values.fill { random.normal() }
             case .uniform(let bound): values.fill { (2 * random.uniform() - 1) * bound }
+            case .positionBias: initializePositionBias(values, positions)
+            }
+        }
+    }
+
+    private func initializePositionBias(_ bias: Matrix<State>, _ initialization: PositionInitialization) {
+        guard initialization == .slopes else { return bias.clear() }
+        let (heads, scale) = (table.configuration.heads, Double(table.configuration.headSize).squareRoot())
+        for row in 0..<bias.rows {
+            for head in 0..<heads {
+                let slope = exp2(-8 * Double(head + 1) / Double(heads))
+                bias[row * heads + head] = -slope * Double(bias.rows - row) * scale
             }
         }
     }

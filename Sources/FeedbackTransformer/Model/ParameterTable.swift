@@ -7,6 +7,8 @@ public struct Parameter: Equatable, Sendable {
         case normal
         /// U(−bound, bound).
         case uniform(bound: Double)
+        /// Zero, or a slope for each head: see `PositionInitialization`.
+        case positionBias
     }
 
     /// As in a labml checkpoint.
@@ -65,7 +67,7 @@ public struct ParameterTable: Equatable, Sendable {
             add("\(layer).attn.output.bias", bias(D, inputs: D))
             add("\(layer).attn.query_pos_bias", (.zeros, [H, K]))
             add("\(layer).attn.key_pos_embeddings", (.zeros, [P, H, K]))
-            add("\(layer).attn.key_pos_bias", (.zeros, [P, H]))
+            add("\(layer).attn.key_pos_bias", (.positionBias, [P, H]))
             add("\(layer).norm_self_attn.weight", (.ones, [D]))
             add("\(layer).norm_self_attn.bias", (.zeros, [D]))
             add("\(layer).feed_forward.layer1.weight", linear(F, D), decays: true)

@@ -2,61 +2,6 @@ import FeedbackEngine
 import FeedbackTransformer
 import Testing
 
-/// One way to wire and size a model and its segment.
-struct Wiring: CustomTestStringConvertible {
-    var memory = MemoryRouting.feedback
-    var keyValue = KeyValueSharing.shared
-    var window: Int?
-    var carry = 0
-    var steps = 5
-    var batch = 3
-    var layers = 2
-    var dModel = 6
-    var heads = 2
-    var dFF = 7
-    var vocabulary = 5
-    var positions = 16
-
-    var configuration: ModelConfiguration {
-        ModelConfiguration(
-            memory: memory, keyValue: keyValue, layers: layers, dModel: dModel, heads: heads, dFF: dFF,
-            vocabulary: vocabulary, positions: positions, memoryWindow: window)
-    }
-    var testDescription: String {
-        "\(memory.rawValue) \(keyValue.rawValue) window \(window ?? 0) carry \(carry) T \(steps) B \(batch) D \(dModel)/\(heads)"
-    }
-
-    /// Parameters with nothing left at zero or one, so that every term of every equation counts; small enough that the
-    /// recurrence does not amplify rounding errors.
-    func parameters(_ executor: any Executor, seed: UInt64 = 7) -> ParameterStore {
-        let store = ParameterStore(ParameterTable(configuration), executor: executor)
-        store.initialize(seed: seed)
-        var random = RandomSource(seed: seed)
-        for index in 0..<store.all.count { store.all[index] += 0.3 / Double(dModel).squareRoot() * random.normal() }
-        return store
-    }
-
-    /// Segments of random tokens, one after the other.
-    func batches(_ count: Int, seed: UInt64 = 3) -> [(inputs: [Int32], targets: [Int32])] {
-        var random = RandomSource(seed: seed)
-        func tokens() -> [Int32] { (0..<steps * batch).map { _ in Int32(random.below(vocabulary)) } }
-        return (0..<count).map { _ in (tokens(), tokens().enumerated().map { $0 % 7 == 5 ? -1 : $1 }) }
-    }
-
-    func pass(_ parameters: ParameterStore, threads: Int = 1, _ make: () -> any Executor) -> TrainingPass {
-        TrainingPass(
-            parameters, steps: steps, batchSize: batch, carry: carry, threads: threads, makeExecutor: make)
-    }
-
-    static let all: [Wiring] = MemoryRouting.allCases.flatMap { memory in
-        KeyValueSharing.allCases.flatMap { keyValue in
-            [nil, 3].flatMap { window in
-                [0, 4].map { Wiring(memory: memory, keyValue: keyValue, window: window, carry: $0) }
-            }
-        }
-    }
-}
-
 @Suite struct GradientTests {
     /// The reference's gradient of every kind of parameter against central differences of its loss. With carried
     /// memories it is the second segment's loss, the memories of the first held fixed.

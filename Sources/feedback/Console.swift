@@ -1,0 +1,51 @@
+import Foundation
+
+/// What a person watches: standard error, with one line that is written over where it is a terminal.
+struct Console {
+    let quiet: Bool
+    private let isTerminal = isatty(STDERR_FILENO) == 1
+    private var statusShown = false
+
+    init(quiet: Bool = false) { self.quiet = quiet }
+
+    /// A line that stays.
+    mutating func print(_ line: String) {
+        if quiet { return }
+        clearStatus()
+        write(line + "\n")
+    }
+
+    /// The line that is written over. Where nothing can be, it becomes a line that stays if it is `worthKeeping`.
+    mutating func status(_ line: String, worthKeeping: Bool) {
+        if quiet { return }
+        if isTerminal {
+            write("\r\u{1b}[K" + line)
+            statusShown = true
+        } else if worthKeeping {
+            write(line + "\n")
+        }
+    }
+
+    mutating func clearStatus() {
+        if statusShown { write("\r\u{1b}[K") }
+        statusShown = false
+    }
+
+    private func write(_ text: String) { FileHandle.standardError.write(Data(text.utf8)) }
+}
+
+/// Seconds as people say them: 42 s, 3:05, 1:02:03.
+func duration(_ seconds: Double) -> String {
+    let whole = Int(min(max(seconds, 0), 1e9).rounded())
+    let (hours, minutes, rest) = (whole / 3600, whole / 60 % 60, whole % 60)
+    if hours > 0 { return String(format: "%d:%02d:%02d", hours, minutes, rest) }
+    return minutes > 0 ? String(format: "%d:%02d", minutes, rest) : "\(rest) s"
+}
+
+/// A whole number with separated thousands: 1,003,854.
+func grouped(_ number: Int) -> String {
+    let digits = String(number)
+    return digits.enumerated().map { index, digit in
+        index > 0 && (digits.count - index) % 3 == 0 ? ",\(digit)" : "\(digit)"
+    }.joined()
+}

@@ -1,0 +1,17 @@
+import ArgumentParser
+import Foundation
+
+@main
+struct Feedback: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Trains and runs transformers with feedback memory.",
+        discussion: """
+            Every setting of a run can be given as a flag, in the environment (--batch-size as FEEDBACK_BATCH_SIZE), or in a \
+            YAML file (batch-size: 12), in this order of precedence; then come the preset and the defaults.
+
+            Results go to standard output, everything else to standard error. The exit status is 0, 1 after an error, 64 \
+            after wrong usage, 130 when interrupted, 143 when terminated.
+            """,
+        version: "0.1.0",
+        subcommands: [Train.self, Generate.self, Evaluate.self, Verify.self, DataCommand.self])
+}

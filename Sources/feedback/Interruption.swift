@@ -1,0 +1,32 @@
+import Dispatch
+import Foundation
+import Synchronization
+
+/// Turns the first Ctrl-C, or a request to terminate, into a wish to stop; the second Ctrl-C stops at once.
+final class Interruption: Sendable {
+    private let received = Atomic<Int32>(0)
+
+    /// The signal that asked to stop, if one has.
+    var signal: Int32? {
+        let signal = received.load(ordering: .relaxed)
+        return signal == 0 ? nil : signal
+    }
+
+    /// The exit status that tells of a signal: 130 for an interruption, 143 for a termination.
+    var exitStatus: Int32? { signal.map { 128 + $0 } }
+
+    /// - Parameter notice: called at the first signal.
+    init(notice: @escaping @Sendable () -> Void) {
+        for number in [SIGINT, SIGTERM] {
+            Foundation.signal(number, SIG_IGN)
+            let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
+            source.setEventHandler { [self] in
+                let first = received.compareExchange(expected: 0, desired: number, ordering: .relaxed).exchanged
+                if first { notice() } else { _exit(128 + number) }
+            }
+            source.activate()
+            // The source lives as long as the program.
+            _ = Unmanaged.passRetained(source as AnyObject)
+        }
+    }
+}

@@ -1,0 +1,83 @@
+import ArgumentParser
+import FeedbackTraining
+import Foundation
+
+/// A whole number as typed; its range is checked with the other settings.
+struct WholeNumber: ExpressibleByArgument {
+    let text: String
+    init?(argument: String) {
+        guard argument.wholeMatch(of: /[-+]?[0-9]+/) != nil else { return nil }
+        text = argument
+    }
+}
+
+/// A number as typed; its range is checked with the other settings.
+struct Number: ExpressibleByArgument {
+    let text: String
+    init?(argument: String) {
+        guard Double(argument) != nil else { return nil }
+        text = argument
+    }
+}
+
+/// The settings of a run as flags. Each is found in `Setting.all` by its name.
+struct SettingOptions: ParsableArguments {
+    @Option(parsing: .unconditional, help: help("memory")) var memory: String?
+    @Option(parsing: .unconditional, help: help("key-value")) var keyValue: String?
+    @Option(parsing: .unconditional, help: help("layers")) var layers: WholeNumber?
+    @Option(name: .customLong("d-model"), parsing: .unconditional, help: help("d-model")) var dModel: WholeNumber?
+    @Option(parsing: .unconditional, help: help("heads")) var heads: WholeNumber?
+    @Option(name: .customLong("d-ff"), parsing: .unconditional, help: help("d-ff")) var dFF: WholeNumber?
+    @Option(parsing: .unconditional, help: help("memory-window")) var memoryWindow: WholeNumber?
+    @Option(parsing: .unconditional, help: help("position-init")) var positionInit: String?
+    @Option(parsing: .unconditional, help: help("data")) var data: String?
+    @Option(parsing: .unconditional, help: help("sequence-length")) var sequenceLength: WholeNumber?
+    @Option(parsing: .unconditional, help: help("batch-size")) var batchSize: WholeNumber?
+    @Option(parsing: .unconditional, help: help("steps")) var steps: WholeNumber?
+    @Option(parsing: .unconditional, help: help("epochs")) var epochs: WholeNumber?
+    @Option(parsing: .unconditional, help: help("optimizer")) var optimizer: String?
+    @Option(parsing: .unconditional, help: help("learning-rate")) var learningRate: Number?
+    @Option(parsing: .unconditional, help: help("minimum-learning-rate")) var minimumLearningRate: Number?
+    @Option(parsing: .unconditional, help: help("warmup-steps")) var warmupSteps: WholeNumber?
+    @Option(name: .customLong("beta2"), parsing: .unconditional, help: help("beta2")) var beta2: Number?
+    @Option(parsing: .unconditional, help: help("weight-decay")) var weightDecay: Number?
+    @Option(parsing: .unconditional, help: help("gradient-clip")) var gradientClip: Number?
+    @Option(parsing: .unconditional, help: help("precision")) var precision: String?
+    @Option(parsing: .unconditional, help: help("threads")) var threads: WholeNumber?
+    @Option(parsing: .unconditional, help: help("seed")) var seed: WholeNumber?
+    @Option(parsing: .unconditional, help: help("eval-interval")) var evalInterval: WholeNumber?
+    @Option(parsing: .unconditional, help: help("sample-interval")) var sampleInterval: WholeNumber?
+    @Option(parsing: .unconditional, help: help("checkpoint-interval")) var checkpointInterval: WholeNumber?
+    @Option(parsing: .unconditional, help: help("sample-prompt")) var samplePrompt: String?
+
+    private static func help(_ name: String) -> ArgumentHelp {
+        ArgumentHelp(
+            Setting.all.first { $0.name == name }.map { $0.summary.prefix(1).uppercased() + $0.summary.dropFirst() + "." }
+                ?? "", valueName: "value")
+    }
+
+    /// The settings that were given, by name.
+    var given: [(name: String, text: String)] {
+        let all: [(String, String?)] = [
+            ("memory", memory), ("key-value", keyValue), ("layers", layers?.text), ("d-model", dModel?.text),
+            ("heads", heads?.text), ("d-ff", dFF?.text), ("memory-window", memoryWindow?.text),
+            ("position-init", positionInit), ("data", data), ("sequence-length", sequenceLength?.text),
+            ("batch-size", batchSize?.text), ("steps", steps?.text), ("epochs", epochs?.text), ("optimizer", optimizer),
+            ("learning-rate", learningRate?.text), ("minimum-learning-rate", minimumLearningRate?.text),
+            ("warmup-steps", warmupSteps?.text), ("beta2", beta2?.text), ("weight-decay", weightDecay?.text),
+            ("gradient-clip", gradientClip?.text), ("precision", precision), ("threads", threads?.text),
+            ("seed", seed?.text), ("eval-interval", evalInterval?.text), ("sample-interval", sampleInterval?.text),
+            ("checkpoint-interval", checkpointInterval?.text), ("sample-prompt", samplePrompt),
+        ]
+        return all.compactMap { name, text in text.map { (name, $0) } }
+    }
+
+    func validate() throws {
+        if steps != nil && epochs != nil { throw ValidationError("give --steps or --epochs, not both") }
+    }
+
+    /// Applies the settings that were given.
+    func apply(to configuration: inout RunConfiguration) throws {
+        for (name, text) in given { try Setting.named(name).set(text, in: &configuration) }
+    }
+}

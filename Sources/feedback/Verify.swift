@@ -1,0 +1,63 @@
+import ArgumentParser
+import FeedbackTraining
+import FeedbackTransformer
+import Foundation
+
+struct Verify: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Compares this machine's results with PyTorch's.",
+        discussion: """
+            Runs a fixture's model forward and backward and through five Adam steps, and reports how far logits, loss, \
+            every gradient and the five losses are from those that PyTorch wrote into the file.
+
+            Example:
+              feedback verify feedback-kv.safetensors --json
+            """)
+
+    @Argument(help: "A fixture, a safetensors file.")
+    var file: String
+
+    @Option(help: "Numbers to compute in: \(RunConfiguration.Precision.allCases.map(\.rawValue).joined(separator: ", ")).")
+    var precision = RunConfiguration.Precision.float32
+
+    @Flag(help: "Print one JSON object.")
+    var json = false
+
+    private struct Report: Encodable {
+        struct Entry: Encodable {
+            let name: String
+            /// null where it is not finite.
+            let error: Double?
+            let tolerance: Double
+            let passed: Bool
+        }
+        let passed: Bool
+        let precision: String
+        let tensors: [Entry]
+    }
+
+    func run() throws {
+        let differences = try Fixture(contentsOf: URL(filePath: file)).verify()
+        let failed = differences.filter { !$0.passes }
+        if json {
+            let entries = differences.map {
+                Report.Entry(
+                    name: $0.name, error: $0.error.isFinite ? $0.error : nil, tolerance: $0.tolerance, passed: $0.passes)
+            }
+            print(try jsonText(Report(passed: failed.isEmpty, precision: precision.rawValue, tensors: entries)))
+        } else {
+            for difference in differences {
+                print(
+                    String(format: "%@ %9.2e of %.0e  ", difference.passes ? "ok    " : "FAILED", difference.error, difference.tolerance)
+                        + difference.name)
+            }
+        }
+        guard failed.isEmpty else {
+            throw ConfigurationError(
+                "\(failed.count) of \(differences.count) results are out of tolerance: "
+                    + failed.map(\.name).joined(separator: ", "))
+        }
+    }
+}
+
+extension RunConfiguration.Precision: ExpressibleByArgument {}

@@ -1,0 +1,176 @@
+import FeedbackEngine
+import Testing
+
+/// Sizes of one attention: rows, heads, size of a head, slots written before the block, steps of the block, window.
+struct AttentionSize: CustomTestStringConvertible {
+    var rows = 2, heads = 2, headSize = 8, before = 5, steps = 1, window = 100
+    var slots: Int { before + steps }
+    var width: Int { heads * headSize }
+    var reach: Int { min(window, slots) }
+    var visibility: Visibility { Visibility(before: before, window: reach) }
+    var testDescription: String { "B \(rows) H \(heads) K \(headSize) before \(before) steps \(steps) window \(window)" }
+}
+
+/// One attention in one executor, from given numbers to every result.
+private struct Run {
+    var context, probabilities, dq, dKeysValues, dEmbeddings, dBias, dQueryBias: [Double]
+
+    /// The parameters' numbers.
+    struct Inputs {
+        var q, keysValues, embeddings, bias, queryBias: [Double]
+    }
+
+    init(_ executor: any Executor, _ size: AttentionSize, _ inputs: Inputs) {
+        let (n, D) = (size.steps * size.rows, size.width)
+        let scale = 0.5
+        let memory = executor.makeMemory(
+            rows: size.rows, slots: size.slots, heads: size.heads, headSize: size.headSize, training: true)
+        let keysValues = executor.state(size.slots * size.rows, 2 * D)
+        keysValues.all.values = inputs.keysValues
+        // In two portions, as a pass appends them.
+        let first = size.before * size.rows
+        executor.append(keysValues.rows(0..<first), to: memory, slot: 0)
+        executor.append(keysValues.rows(first..<keysValues.all.rows), to: memory, slot: size.before)
+
+        let positions = executor.makePositions(heads: size.heads, headSize: size.headSize, reach: size.reach)
+        let embeddings = executor.state(size.reach, D), bias = executor.state(size.reach, size.heads)
+        let queryBias = executor.state(1, D)
+        embeddings.all.values = inputs.embeddings
+        bias.all.values = inputs.bias
+        queryBias.all.values = inputs.queryBias
+        executor.pack(positions, embeddings: embeddings.all, bias: bias.all, queryBias: queryBias.all, scale: scale)
+
+        // q̃ = scale (q + u), as the query's linear map makes it.
+        let q = executor.operand(n, D), context = executor.operand(n, D)
+        q.all.values = inputs.q.enumerated().map { scale * ($1 + inputs.queryBias[$0 % D]) }
+        let columns = executor.scoreColumns(slots: size.slots)
+        let p = executor.operand(n * size.heads, columns), ds = executor.operand(n * size.heads, columns)
+        executor.attend(q.all, memory, positions, size.visibility, probabilities: p.all, into: context.all)
+        self.context = context.all.values
+
+        let padding = (columns - size.slots) / 2 < 16 ? 0 : 16
+        probabilities = (0..<n * size.heads).flatMap { row in (0..<size.slots).map { p.all[row * columns + padding + $0] } }
+
+        let dContext = executor.operand(n, D), dq = executor.operand(n, D)
+        dContext.all.values = projection(n * D)
+        executor.attendBackward(
+            dContext.all, context: context.all, probabilities: p.all, memory, positions, size.visibility,
+            scoreGradients: ds.all, into: dq.all)
+        self.dq = dq.all.values.map { $0 * scale }
+
+        executor.clearGradients(memory)
+        // In portions again: some steps and slots, then the others.
+        for steps in [0..<size.steps / 2, size.steps / 2..<size.steps] {
+            for slots in [0..<size.slots / 3, size.slots / 3..<size.slots] {
+                executor.gather(
+                    scoreGradients: ds.all, probabilities: p.all, q: q.all, dContext: dContext.all, steps: steps,
+                    slots: slots, size.visibility, accumulatingInto: memory)
+            }
+        }
+        let dKeysValues = executor.operand(size.slots * size.rows, 2 * D)
+        executor.keyValueGradients(memory, slots: 0..<size.slots, into: dKeysValues.all)
+        self.dKeysValues = dKeysValues.all.values
+
+        let sums = executor.makePositionGradients(heads: size.heads, headSize: size.headSize, reach: size.reach)
+        executor.gather(scoreGradients: ds.all, q: q.all, rows: size.rows, size.visibility, accumulatingInto: sums)
+        let dEmbeddings = executor.state(size.reach, D), dBias = executor.state(size.reach, size.heads)
+        let dQueryBias = executor.state(1, D)
+        executor.flush(sums, embeddings: dEmbeddings.all, bias: dBias.all)
+        for (i, value) in self.dq.enumerated() { dQueryBias.all[i % D] += value }
+        executor.unfoldPositions(
+            dEmbeddings.all, dBias: dBias.all, dQueryBias: dQueryBias.all, embeddings: embeddings.all,
+            queryBias: queryBias.all, scale: scale)
+        self.dEmbeddings = dEmbeddings.all.values
+        self.dBias = dBias.all.values
+        self.dQueryBias = dQueryBias.all.values
+    }
+
+    static func inputs(_ size: AttentionSize, _ pair: inout Pair) -> Inputs {
+        Inputs(
+            q: pair.numbers(size.steps * size.rows * size.width), keysValues: pair.numbers(size.slots * size.rows * 2 * size.width),
+            embeddings: pair.numbers(size.reach * size.width), bias: pair.numbers(size.reach * size.heads),
+            queryBias: pair.numbers(size.width))
+    }
+}
+
+@Suite struct AttentionTests {
+    static let sizes = [
+        AttentionSize(rows: 1, heads: 1, headSize: 1, before: 1), AttentionSize(), AttentionSize(headSize: 16, before: 16),
+        AttentionSize(rows: 3, heads: 3, headSize: 5, before: 33), AttentionSize(headSize: 32, before: 64, window: 20),
+        AttentionSize(heads: 1, headSize: 64, before: 130), AttentionSize(heads: 1, headSize: 80, before: 47, window: 17),
+        AttentionSize(before: 1, steps: 20), AttentionSize(headSize: 20, before: 7, steps: 33, window: 9),
+        AttentionSize(rows: 1, headSize: 48, before: 100, steps: 70, window: 64), AttentionSize(before: 30, steps: 3, window: 1),
+    ]
+
+    @Test(arguments: sizes) func engineAgreesWithReference(size: AttentionSize) {
+        var pair = Pair()
+        let inputs = Run.inputs(size, &pair)
+        let fast = Run(pair.fast, size, inputs), exact = Run(pair.exact, size, inputs)
+        expectEqual(fast.probabilities, exact.probabilities, tolerance: 1e-5, "p")
+        expectEqual(fast.context, exact.context, tolerance: 1e-5, "context")
+        expectEqual(fast.dq, exact.dq, tolerance: 2e-5, "dq")
+        expectEqual(fast.dKeysValues, exact.dKeysValues, tolerance: 2e-5, "dk and dv")
+        expectEqual(fast.dEmbeddings, exact.dEmbeddings, tolerance: 2e-5, "dU")
+        expectEqual(fast.dBias, exact.dBias, tolerance: 2e-5, "dS")
+        expectEqual(fast.dQueryBias, exact.dQueryBias, tolerance: 2e-5, "du")
+    }
+
+    @Test(arguments: [AttentionSize(rows: 1, headSize: 2, before: 2, steps: 3), AttentionSize(rows: 2, heads: 1, headSize: 3, before: 4, steps: 4, window: 3)])
+    func referenceAgreesWithFiniteDifferences(size: AttentionSize) {
+        var pair = Pair()
+        let inputs = Run.inputs(size, &pair)
+        let run = Run(pair.exact, size, inputs)
+        func differences(_ path: WritableKeyPath<Run.Inputs, [Double]>) -> [Double] {
+            inputs[keyPath: path].indices.map { index in
+                var (above, below) = (inputs, inputs)
+                above[keyPath: path][index] += 1e-5
+                below[keyPath: path][index] -= 1e-5
+                return (project(Run(pair.exact, size, above).context) - project(Run(pair.exact, size, below).context)) / 2e-5
+            }
+        }
+        expectEqual(run.dq, differences(\.q), tolerance: 1e-7, "dq")
+        expectEqual(run.dKeysValues, differences(\.keysValues), tolerance: 1e-7, "dk and dv")
+        expectEqual(run.dEmbeddings, differences(\.embeddings), tolerance: 1e-7, "dU")
+        expectEqual(run.dBias, differences(\.bias), tolerance: 1e-7, "dS")
+        expectEqual(run.dQueryBias, differences(\.queryBias), tolerance: 1e-7, "du")
+    }
+
+    /// Scores that differ by thousands: the largest is subtracted first.
+    @Test func hugeScoresStayFinite() {
+        var pair = Pair()
+        let size = AttentionSize(before: 20)
+        var inputs = Run.inputs(size, &pair)
+        inputs.bias = inputs.bias.map { $0 * 3000 }
+        let fast = Run(pair.fast, size, inputs), exact = Run(pair.exact, size, inputs)
+        expectEqual(fast.context, exact.context, tolerance: 1e-4)
+        #expect(fast.dq.allSatisfy { $0.isFinite })
+    }
+
+    @Test func copyKeepsTheLastSlots() {
+        var pair = Pair()
+        for executor in [pair.fast, pair.exact] as [any Executor] {
+            let values = executor.state(40, 2 * 6), query = executor.operand(1, 6)
+            values.all.values = pair.numbers(40 * 12)
+            query.all.values = pair.numbers(6)
+            let positions = executor.makePositions(heads: 2, headSize: 3, reach: 8)
+            let zero = (executor.state(8, 6), executor.state(8, 2), executor.state(1, 6))
+            executor.pack(positions, embeddings: zero.0.all, bias: zero.1.all, queryBias: zero.2.all, scale: 1)
+            func memory(_ slots: Int) -> AttentionMemory {
+                executor.makeMemory(rows: 1, slots: slots, heads: 2, headSize: 3, training: false)
+            }
+            func context(_ memory: AttentionMemory, before: Int) -> [Double] {
+                let p = executor.operand(2, executor.scoreColumns(slots: memory.slots)), c = executor.operand(1, 6)
+                executor.attend(
+                    query.all, memory, positions, Visibility(before: before, window: 8), probabilities: p.all, into: c.all)
+                return c.all.values
+            }
+            let (whole, grown) = (memory(40), memory(64))
+            executor.append(values.all, to: whole, slot: 0)
+            let expected = context(whole, before: 40)
+            executor.copy(whole, slots: 16..<40, into: grown)
+            #expect(context(grown, before: 24) == expected)
+            executor.copy(whole, slots: 32..<40, into: whole)
+            #expect(context(whole, before: 8) == expected)
+        }
+    }
+}

@@ -1,0 +1,93 @@
+import FeedbackEngine
+import FeedbackTransformer
+import Testing
+
+@Suite struct DecoderTests {
+    private static let routings: [Wiring] = MemoryRouting.allCases.flatMap { memory in
+        KeyValueSharing.allCases.map {
+            Wiring(
+                memory: memory, keyValue: $0, layers: 2, dModel: 24, heads: 2, dFF: 40, vocabulary: 11, positions: 64)
+        }
+    }
+
+    private func largest(_ logits: [Float]) -> Int32 { Int32(logits.firstIndex(of: logits.max()!)!) }
+
+    /// Decodes a prompt and then greedily on; the logits after every token, and all tokens.
+    private func decode(
+        _ decoder: Decoder, _ prompt: [Int32], more: Int
+    ) -> (logits: [[Float]], tokens: [Int32]) {
+        let sequence = decoder.makeSequence()
+        var tokens = prompt, logits: [[Float]] = []
+        while logits.count < prompt.count + more {
+            logits.append(decoder.step([sequence], tokens: [tokens[logits.count]])[0])
+            if logits.count >= prompt.count { tokens.append(largest(logits.last!)) }
+        }
+        return (logits, Array(tokens.prefix(prompt.count + more)))
+    }
+
+    /// The same tokens all anew, as one segment of the training pass.
+    private func recompute(_ model: FeedbackModel, _ tokens: [Int32], window: Int) -> [[Float]] {
+        let pass = TrainingPass(
+            model, steps: tokens.count, batchSize: 1, memoryWindow: window, threads: 1, forwardOnly: true)
+        pass.parametersChanged()
+        let logits = pass.logits(inputs: tokens), size = model.configuration.vocabulary
+        return tokens.indices.map { t in logits[t * size..<(t + 1) * size].map { Float($0) } }
+    }
+
+    /// 1,008 random prompts in all, of lengths below and far beyond the window, and 8 greedy tokens after each.
+    @Test(arguments: routings) func cachedGenerationEqualsFullRecomputation(wiring: Wiring) throws {
+        let model = try wiring.model()
+        var random = RandomSource(seed: 5)
+        for window in [3, 20, 64] {
+            let decoder = Decoder(model, memoryWindow: window)
+            for number in 0..<56 {
+                let prompt = (0..<1 + random.below(number % 8 == 0 ? 60 : 12)).map { _ in Int32(random.below(11)) }
+                let (logits, tokens) = decode(decoder, prompt, more: 8)
+                let expected = recompute(model, tokens, window: window)
+                for (t, pair) in zip(logits, expected).enumerated() {
+                    let error = zip(pair.0, pair.1).map { abs($0 - $1) }.max()!
+                    #expect(error <= 1e-4, "step \(t) of a prompt of \(prompt.count), window \(window): off by \(error)")
+                    if t + 1 >= prompt.count && t + 1 < tokens.count {
+                        #expect(largest(pair.1) == tokens[t + 1], "greedy text differs at \(t + 1), window \(window)")
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sequences of different lengths, some new, some ended, together and one by one.
+    @Test(arguments: routings) func batchedDecodingEqualsOneByOne(wiring: Wiring) throws {
+        let model = try wiring.model()
+        var random = RandomSource(seed: 9)
+        let texts = (0..<7).map { _ in (0..<1 + random.below(90)).map { _ in Int32(random.below(11)) } }
+        let single = texts.map { text in
+            let decoder = Decoder(model, memoryWindow: 20), sequence = decoder.makeSequence()
+            return text.map { decoder.step([sequence], tokens: [$0])[0] }
+        }
+        let decoder = Decoder(model, memoryWindow: 20)
+        var running: [(text: Int, sequence: Decoder.Sequence)] = [], waiting = Array(texts.indices)
+        while !running.isEmpty || !waiting.isEmpty {
+            if !waiting.isEmpty && (running.isEmpty || random.below(4) == 0) {
+                running.append((waiting.removeFirst(), decoder.makeSequence()))
+            }
+            let logits = decoder.step(running.map(\.sequence), tokens: running.map { texts[$0.text][$0.sequence.length] })
+            for (pair, own) in zip(running, logits) {
+                let error = zip(own, single[pair.text][pair.sequence.length - 1]).map { abs($0 - $1) }.max()!
+                #expect(error <= 1e-4, "text \(pair.text) step \(pair.sequence.length): off by \(error)")
+            }
+            running.removeAll { $0.sequence.length == texts[$0.text].count }
+        }
+    }
+
+    /// Far beyond the position table and through many clearings of forgotten memories.
+    @Test func longSequencesKeepTheirWindow() throws {
+        let wiring = Wiring(layers: 1, dModel: 8, vocabulary: 5, positions: 32)
+        let model = try wiring.model()
+        let tokens = (0..<700).map { Int32(($0 * $0) % 5) }
+        let decoder = Decoder(model), sequence = decoder.makeSequence()
+        let logits = tokens.map { decoder.step([sequence], tokens: [$0])[0] }
+        let expected = recompute(model, tokens, window: 32)
+        let errors = zip(logits, expected).map { own, all in zip(own, all).map { abs($0 - $1) }.max()! }
+        #expect(errors.max()! <= 1e-4, "off first at step \(errors.firstIndex { $0 > 1e-4 } ?? -1)")
+    }
+}

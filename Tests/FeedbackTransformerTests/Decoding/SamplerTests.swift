@@ -1,0 +1,64 @@
+import FeedbackTransformer
+import Foundation
+import Testing
+
+@Suite struct SamplerTests {
+    private let logits: [Float] = [1, 3, 2, 3, -5]
+
+    private func counts(_ sampler: Sampler, of logits: [Float], draws: Int = 4000) throws -> [Int] {
+        var sampler = sampler, counts = Array(repeating: 0, count: logits.count)
+        for _ in 0..<draws { counts[Int(try sampler.next(logits))] += 1 }
+        return counts
+    }
+
+    @Test func zeroTemperatureTakesTheFirstOfTheLargest() throws {
+        #expect(try counts(Sampler(temperature: 0, seed: 4), of: logits, draws: 10) == [0, 10, 0, 0, 0])
+    }
+
+    @Test(arguments: [0.5, 1, 2]) func frequenciesFollowTheSoftmax(temperature: Double) throws {
+        let weights = logits.map { exp(Double($0) / temperature) }, total = weights.reduce(0, +)
+        let counts = try counts(Sampler(temperature: temperature, seed: 1), of: logits)
+        for (count, weight) in zip(counts, weights) {
+            let share = weight / total
+            #expect(abs(Double(count) / 4000 - share) < 4 * (share * (1 - share) / 4000).squareRoot() + 1e-9)
+        }
+    }
+
+    @Test func topKKeepsTheLargest() throws {
+        let one = try counts(Sampler(topK: 1), of: logits)
+        #expect(one == [0, 4000, 0, 0, 0])
+        let three = try counts(Sampler(topK: 3), of: logits)
+        #expect(three[0] == 0 && three[4] == 0 && three[1] > 0 && three[2] > 0 && three[3] > 0)
+        #expect(try counts(Sampler(topK: 100), of: logits).count { $0 > 0 } >= 4)
+    }
+
+    @Test func topPKeepsTheFewestThatReachIt() throws {
+        // Probabilities 0.5, 0.3, 0.15, 0.05.
+        let logits: [Float] = [0.5, 0.3, 0.15, 0.05].map { log($0) }
+        #expect(try counts(Sampler(topP: 0.4), of: logits) == [4000, 0, 0, 0])
+        let two = try counts(Sampler(topP: 0.7), of: logits)
+        #expect(two[2] == 0 && two[3] == 0 && two[1] > 0)
+        #expect(try counts(Sampler(topP: 1), of: logits)[3] > 0)
+    }
+
+    @Test func theSameSeedGivesTheSameTokens() throws {
+        var (a, b, c) = (try Sampler(seed: 8), try Sampler(seed: 8), try Sampler(seed: 9))
+        let (x, y, z) = try ((0..<50).map { _ in try a.next(logits) }, (0..<50).map { _ in try b.next(logits) }, (0..<50).map { _ in try c.next(logits) })
+        #expect(x == y)
+        #expect(x != z)
+    }
+
+    @Test func impossibleSettingsAreRefused() {
+        for temperature in [-0.1, .nan, .infinity] {
+            #expect(throws: ConfigurationError.self) { try Sampler(temperature: temperature) }
+        }
+        #expect(throws: ConfigurationError.self) { try Sampler(topK: 0) }
+        for topP in [0, -1, 1.01, .nan] { #expect(throws: ConfigurationError.self) { try Sampler(topP: topP) } }
+    }
+
+    @Test func outputThatIsNotFiniteIsRefused() throws {
+        var sampler = try Sampler()
+        #expect(throws: ConfigurationError.self) { try sampler.next([1, .nan]) }
+        #expect(throws: ConfigurationError.self) { try sampler.next([1, .infinity]) }
+    }
+}
