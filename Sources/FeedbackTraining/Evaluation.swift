@@ -54,13 +54,15 @@ public final class Evaluator {
     public func run(progress: (Int) -> Void = { _ in }) throws(ConfigurationError) -> Evaluation {
         pass.parametersChanged()
         pass.forget()
-        var loader = loader, sum = CrossEntropySum()
+        var loader = loader
+        var sum = CrossEntropySum()
         while let batch = loader.next() {
             sum += pass.evaluate(inputs: batch.inputs, targets: batch.targets)
             progress(sum.targets)
         }
         guard sum.loss.isFinite else {
-            throw ConfigurationError("the loss is not finite; the model's training has diverged or its files are damaged")
+            throw ConfigurationError(
+                "the loss is not finite; the model's training has diverged or its files are damaged")
         }
         return Evaluation(sum)
     }

@@ -34,7 +34,8 @@ public final class Trainer {
         tokenizer = CharacterTokenizer(corpus.text)
         let (training, validation) = try corpus.split(tokenizer)
         guard validation.count > 1 else {
-            throw CorpusError("\(corpus.name) has \(training.count + validation.count) characters; it needs at least 20")
+            throw CorpusError(
+                "\(corpus.name) has \(training.count + validation.count) characters; it needs at least 20")
         }
         loader = try ShuffledLoader(
             training, sequenceLength: configuration.sequenceLength, batchSize: configuration.batchSize,
@@ -90,7 +91,8 @@ public final class Trainer {
     /// - Returns: the names of the parameters that stay as freshly drawn, because the other model has none such.
     public func initialize(from other: ModelFolder) throws(ConfigurationError) -> [String] {
         guard other.tokenizer == tokenizer else {
-            throw ConfigurationError("the model to begin with has another vocabulary than the data; train on the same text")
+            throw ConfigurationError(
+                "the model to begin with has another vocabulary than the data; train on the same text")
         }
         var fresh: [String] = []
         for parameter in model.parameters.table.parameters {
@@ -103,7 +105,7 @@ public final class Trainer {
                     "the model to begin with has \(parameter.name) in the shape \(known.shape), this one needs "
                         + "\(parameter.shape); use the same sizes")
             }
-            model.parameters[parameter.name].values = other.model.parameters[parameter.name].values
+            model.parameters[parameter.name] = other.model.parameters[parameter.name]
         }
         parametersChanged()
         return fresh
@@ -132,7 +134,8 @@ public final class Trainer {
         let start = ContinuousClock.now
         let batch = loader.next()
         let sum = pass.run(inputs: batch.inputs, targets: batch.targets)
-        let loss = sum.loss / Double(sum.targets), rate = schedule.learningRate(step: step + 1)
+        let loss = sum.loss / Double(sum.targets)
+        let rate = schedule.learningRate(step: step + 1)
         guard loss.isFinite else {
             throw TrainingError(step: step + 1, what: "the loss is \(loss)", learningRate: rate)
         }

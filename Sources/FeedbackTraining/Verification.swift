@@ -70,7 +70,7 @@ public struct Fixture {
         let parameters = ParameterStore(table, executor: makeExecutor())
         for parameter in table.parameters {
             let values = try file.floats("weights.\(parameter.name)", shape: parameter.shape)
-            parameters[parameter.name].values = values.map(Double.init)
+            parameters[parameter.name] = values.map(Double.init)
         }
         let pass = TrainingPass(
             parameters, steps: steps, batchSize: batchSize, threads: threads, makeExecutor: makeExecutor)
@@ -95,7 +95,7 @@ public struct Fixture {
                     differences.append(
                         Difference(
                             name: "grads.\(parameter.name)",
-                            error: relative(pass.gradient[parameter.name].values, gradient), tolerance: 1e-4))
+                            error: relative(pass.gradient[parameter.name], gradient), tolerance: 1e-4))
                 }
             }
             differences.append(

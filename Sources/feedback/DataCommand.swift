@@ -12,7 +12,8 @@ struct DataCommand: AsyncParsableCommand {
         func run() {
             for corpus in KnownCorpus.all {
                 print("\(corpus.name)  \(grouped(corpus.bytes)) bytes  \(corpus.summary)")
-                print("  " + (corpus.local.map { "at \($0.path)" } ?? "not here yet; feedback data fetch \(corpus.name)"))
+                print(
+                    "  " + (corpus.local.map { "at \($0.path)" } ?? "not here yet; feedback data fetch \(corpus.name)"))
             }
         }
     }

@@ -52,7 +52,9 @@ struct SettingOptions: ParsableArguments {
 
     private static func help(_ name: String) -> ArgumentHelp {
         ArgumentHelp(
-            Setting.all.first { $0.name == name }.map { $0.summary.prefix(1).uppercased() + $0.summary.dropFirst() + "." }
+            Setting.all.first { $0.name == name }.map {
+                $0.summary.prefix(1).uppercased() + $0.summary.dropFirst() + "."
+            }
                 ?? "", valueName: "value")
     }
 

@@ -42,7 +42,8 @@ struct Train: AsyncParsableCommand {
 
     func validate() throws {
         if resume != nil, preset != nil || file != nil || output != nil || `init` != nil {
-            throw ValidationError("--resume takes the run's own configuration; leave out --preset, --config, --init and --output")
+            throw ValidationError(
+                "--resume takes the run's own configuration; leave out --preset, --config, --init and --output")
         }
     }
 
@@ -65,7 +66,8 @@ struct Train: AsyncParsableCommand {
         console.clearStatus()
         if let newest { print(newest.relativePath) }
         if !finished, let status = interruption.exitStatus {
-            console.print("stopped at step \(trainer.step); go on with: feedback train --resume \(folder.url.relativePath)")
+            console.print(
+                "stopped at step \(trainer.step); go on with: feedback train --resume \(folder.url.relativePath)")
             throw ExitCode(status)
         }
     }
@@ -99,9 +101,11 @@ struct Train: AsyncParsableCommand {
 
     private func outputFolder() -> URL {
         if let output { return URL(filePath: output) }
-        let time = Date().formatted(.verbatim(
-            "\(year: .defaultDigits)\(month: .twoDigits)\(day: .twoDigits)-\(hour: .twoDigits(clock: .twentyFourHour, hourCycle: .zeroBased))\(minute: .twoDigits)\(second: .twoDigits)",
-            locale: Locale(identifier: "en_US_POSIX"), timeZone: .current, calendar: Calendar(identifier: .gregorian)))
+        let time = Date().formatted(
+            .verbatim(
+                "\(year: .defaultDigits)\(month: .twoDigits)\(day: .twoDigits)-\(hour: .twoDigits(clock: .twentyFourHour, hourCycle: .zeroBased))\(minute: .twoDigits)\(second: .twoDigits)",
+                locale: Locale(identifier: "en_US_POSIX"), timeZone: .current,
+                calendar: Calendar(identifier: .gregorian)))
         return URL(filePath: "runs/\(preset?.rawValue ?? "train")-\(time)")
     }
 }

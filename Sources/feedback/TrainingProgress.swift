@@ -43,8 +43,10 @@ struct TrainingProgress {
                     format: "step %d: validation loss %.4f, %.4f bits per character, accuracy %.1f %%", step,
                     evaluation.loss, evaluation.bitsPerCharacter, 100 * evaluation.accuracy))
         case .sample(let step, let text):
-            console.print("step \(step) continues:\n" + text.split(separator: "\n", omittingEmptySubsequences: false)
-                .map { "  | \($0)" }.joined(separator: "\n"))
+            console.print(
+                "step \(step) continues:\n"
+                    + text.split(separator: "\n", omittingEmptySubsequences: false)
+                    .map { "  | \($0)" }.joined(separator: "\n"))
         case .checkpoint(_, let url):
             console.print("saved \(url.relativePath)")
         }

@@ -17,7 +17,8 @@ struct Verify: ParsableCommand {
     @Argument(help: "A fixture, a safetensors file.")
     var file: String
 
-    @Option(help: "Numbers to compute in: \(RunConfiguration.Precision.allCases.map(\.rawValue).joined(separator: ", ")).")
+    @Option(
+        help: "Numbers to compute in: \(RunConfiguration.Precision.allCases.map(\.rawValue).joined(separator: ", ")).")
     var precision = RunConfiguration.Precision.float32
 
     @Flag(help: "Print one JSON object.")
@@ -42,13 +43,16 @@ struct Verify: ParsableCommand {
         if json {
             let entries = differences.map {
                 Report.Entry(
-                    name: $0.name, error: $0.error.isFinite ? $0.error : nil, tolerance: $0.tolerance, passed: $0.passes)
+                    name: $0.name, error: $0.error.isFinite ? $0.error : nil, tolerance: $0.tolerance, passed: $0.passes
+                )
             }
             print(try jsonText(Report(passed: failed.isEmpty, precision: precision.rawValue, tensors: entries)))
         } else {
             for difference in differences {
                 print(
-                    String(format: "%@ %9.2e of %.0e  ", difference.passes ? "ok    " : "FAILED", difference.error, difference.tolerance)
+                    String(
+                        format: "%@ %9.2e of %.0e  ", difference.passes ? "ok    " : "FAILED", difference.error,
+                        difference.tolerance)
                         + difference.name)
             }
         }

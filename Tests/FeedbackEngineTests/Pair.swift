@@ -22,7 +22,9 @@ struct Pair {
         (pair.0.all.values, pair.1.all.values) = (values, values)
         return pair
     }
-    mutating func operand(_ rows: Int, _ columns: Int, scale: Double = 1) -> (fast: Buffer<Operand>, exact: Buffer<Operand>) {
+    mutating func operand(_ rows: Int, _ columns: Int, scale: Double = 1) -> (
+        fast: Buffer<Operand>, exact: Buffer<Operand>
+    ) {
         let values = numbers(rows * columns, scale: scale)
         let pair = (fast.operand(rows, columns), exact.operand(rows, columns))
         (pair.0.all.values, pair.1.all.values) = (values, values)

@@ -43,7 +43,8 @@ public struct Matrix<Role>: @unchecked Sendable {
     /// A range of the numbers in row-major order, as one row.
     public func elements(_ range: Range<Int>) -> Matrix {
         precondition(range.lowerBound >= 0 && range.upperBound <= count, "elements \(range) of \(count)")
-        return Matrix(base: base + range.lowerBound * elementSize, elementSize: elementSize, rows: 1, columns: range.count)
+        return Matrix(
+            base: base + range.lowerBound * elementSize, elementSize: elementSize, rows: 1, columns: range.count)
     }
 
     /// Copies rows of this matrix to where row `to` is; the two may overlap.
@@ -89,7 +90,11 @@ public struct Matrix<Role>: @unchecked Sendable {
         }
         nonmutating set {
             precondition(index >= 0 && index < count)
-            if elementSize == MemoryLayout<Double>.size { doubles[index] = newValue } else { floats[index] = Float(newValue) }
+            if elementSize == MemoryLayout<Double>.size {
+                doubles[index] = newValue
+            } else {
+                floats[index] = Float(newValue)
+            }
         }
     }
 }

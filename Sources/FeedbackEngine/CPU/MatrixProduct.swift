@@ -117,7 +117,8 @@ extension CPUExecutor {
                 weight.rows(rows).floats, norm?.gain.floats, norm?.shift.floats, b, Float(scale), rows.count,
                 linear.inputs, folded.rows(rows).floats, linear.bias.all.floats + rows.lowerBound)
         }
-        let status = onednn_pack(linear.forward, folded.floats, true) + onednn_pack(linear.backward, folded.floats, false)
+        let status =
+            onednn_pack(linear.forward, folded.floats, true) + onednn_pack(linear.backward, folded.floats, false)
         if status != 0 { fatalError(String(cString: onednn_last_error())) }
     }
 

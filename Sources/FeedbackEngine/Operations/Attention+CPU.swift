@@ -103,7 +103,8 @@ extension CPUExecutor {
     }
 
     public func copy(_ memory: AttentionMemory, slots: Range<Int>, into other: AttentionMemory) {
-        let from = unsafeDowncast(memory, to: CPUMemory.self), to = unsafeDowncast(other, to: CPUMemory.self)
+        let from = unsafeDowncast(memory, to: CPUMemory.self)
+        let to = unsafeDowncast(other, to: CPUMemory.self)
         precondition(slots.lowerBound % 16 == 0 && slots.count <= to.slots && slots.upperBound <= from.slots)
         let (size, padded) = (from.headSize, roundedUp(from.headSize))
         let (first, count) = (slots.lowerBound, roundedUp(slots.count))
@@ -143,7 +144,8 @@ extension CPUExecutor {
         _ q: Matrix<Operand>, _ memory: AttentionMemory, _ positions: PackedPositions, _ visibility: Visibility,
         probabilities p: Matrix<Operand>, into context: Matrix<Operand>
     ) {
-        let memory = unsafeDowncast(memory, to: CPUMemory.self), packed = unsafeDowncast(positions, to: CPUPositions.self)
+        let memory = unsafeDowncast(memory, to: CPUMemory.self)
+        let packed = unsafeDowncast(positions, to: CPUPositions.self)
         assert(visibility.before > 0 && p.rows == q.rows * memory.heads && visibility.window <= packed.reach)
         forEachQuery(q, memory, visibility, scores: p.columns) { row, h, visible, at, scores in
             let column = 16 + packed.reach - visible.upperBound
@@ -151,7 +153,8 @@ extension CPUExecutor {
                 q.floats + at, memory.keysOverSlots.all.floats + memory.overSlots(row, h),
                 memory.valuesOverHead.all.floats + memory.overHead(row, h),
                 packed.overSlots.all.floats + h * memory.headSize * packed.columns + column, packed.columns,
-                packed.bias.all.floats + h * packed.columns + column, visible.lowerBound, visible.upperBound, memory.headSize,
+                packed.bias.all.floats + h * packed.columns + column, visible.lowerBound, visible.upperBound,
+                memory.headSize,
                 p.floats + scores, context.floats + at)
         }
     }
@@ -161,8 +164,10 @@ extension CPUExecutor {
         _ memory: AttentionMemory, _ positions: PackedPositions, _ visibility: Visibility,
         scoreGradients ds: Matrix<Operand>, into dq: Matrix<Operand>
     ) {
-        let memory = unsafeDowncast(memory, to: CPUMemory.self), packed = unsafeDowncast(positions, to: CPUPositions.self)
-        let keys = memory.keysOverHead!.all.floats, values = memory.valuesOverSlots!.all.floats
+        let memory = unsafeDowncast(memory, to: CPUMemory.self)
+        let packed = unsafeDowncast(positions, to: CPUPositions.self)
+        let keys = memory.keysOverHead!.all.floats
+        let values = memory.valuesOverSlots!.all.floats
         forEachQuery(dq, memory, visibility, scores: p.columns) { row, h, visible, at, scores in
             let nearest = h * packed.reach + packed.reach - visible.upperBound
             feedback_attend_backward(

@@ -94,7 +94,9 @@ extension ReferenceExecutor {
         }
     }
 
-    private func product<R>(_ x: Matrix<Operand>, _ linear: PackedLinear, into y: Matrix<R>, finish: (Double, Double) -> Double) {
+    private func product<R>(
+        _ x: Matrix<Operand>, _ linear: PackedLinear, into y: Matrix<R>, finish: (Double, Double) -> Double
+    ) {
         let packed = linear as! ReferenceLinear
         precondition(x.columns == linear.inputs && y.columns == linear.outputs && x.rows == y.rows)
         for n in 0..<x.rows {

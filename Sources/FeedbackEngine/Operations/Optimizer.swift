@@ -39,7 +39,8 @@ public protocol OptimizerOperations {
     func sumOfSquares(_ x: Matrix<State>) -> Double
     /// One Adam update of w, m and v, in place.
     func adam(
-        _ w: Matrix<State>, gradient g: Matrix<State>, m: Matrix<State>, v: Matrix<State>, step: AdamStep, decay: Double)
+        _ w: Matrix<State>, gradient g: Matrix<State>, m: Matrix<State>, v: Matrix<State>, step: AdamStep, decay: Double
+    )
 }
 
 extension ReferenceExecutor {
@@ -50,7 +51,8 @@ extension ReferenceExecutor {
     public func adam(
         _ w: Matrix<State>, gradient g: Matrix<State>, m: Matrix<State>, v: Matrix<State>, step: AdamStep, decay: Double
     ) {
-        let bias1 = 1 - pow(step.beta1, Double(step.number)), bias2 = 1 - pow(step.beta2, Double(step.number))
+        let bias1 = 1 - pow(step.beta1, Double(step.number))
+        let bias2 = 1 - pow(step.beta2, Double(step.number))
         for i in 0..<w.count {
             let gradient = step.gradientScale * g.doubles[i]
             m.doubles[i] = step.beta1 * m.doubles[i] + (1 - step.beta1) * gradient
@@ -70,7 +72,8 @@ extension CPUExecutor {
         _ w: Matrix<State>, gradient g: Matrix<State>, m: Matrix<State>, v: Matrix<State>, step: AdamStep, decay: Double
     ) {
         assert(w.count == g.count && w.count == m.count && w.count == v.count)
-        let bias1 = 1 - pow(step.beta1, Double(step.number)), bias2 = 1 - pow(step.beta2, Double(step.number))
+        let bias1 = 1 - pow(step.beta1, Double(step.number))
+        let bias2 = 1 - pow(step.beta2, Double(step.number))
         feedback_adam(
             w.floats, g.floats, m.floats, v.floats, w.count, Float(step.gradientScale), Float(1 - step.beta1),
             Float(step.beta2), Float(1 - step.beta2), Float(step.learningRate / bias1), Float(1 / bias2.squareRoot()),

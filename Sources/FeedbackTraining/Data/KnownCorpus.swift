@@ -17,7 +17,8 @@ public struct KnownCorpus: Sendable {
     public static let tinyShakespeare = KnownCorpus(
         name: "tiny_shakespeare", summary: "40,000 lines of Shakespeare's plays, the char-rnn text", bytes: 1_115_394,
         sha256: "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
-        source: URL(string: "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt")!)
+        source: URL(
+            string: "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt")!)
 
     public static let all = [tinyShakespeare]
 
@@ -107,7 +108,8 @@ extension TextCorpus {
     public static func named(
         _ nameOrPath: String, progress: @escaping @Sendable (Int) -> Void = { _ in }
     ) async throws -> TextCorpus {
-        if let known = KnownCorpus.all.first(where: { $0.name == nameOrPath.replacingOccurrences(of: "-", with: "_") }) {
+        if let known = KnownCorpus.all.first(where: { $0.name == nameOrPath.replacingOccurrences(of: "-", with: "_") })
+        {
             return try await known.load(progress: progress)
         }
         guard FileManager.default.fileExists(atPath: nameOrPath) else {

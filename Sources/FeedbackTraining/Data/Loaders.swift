@@ -84,7 +84,8 @@ public struct ShuffledLoader: Sendable {
 
     /// Goes on from a cursor of a loader like this one.
     public mutating func resume(at cursor: Cursor) throws(CorpusError) {
-        guard let random = RandomSource(state: cursor.random), (0...windows).contains(cursor.position), cursor.epoch >= 0
+        guard let random = RandomSource(state: cursor.random), (0...windows).contains(cursor.position),
+            cursor.epoch >= 0
         else { throw CorpusError("the checkpoint's place in the data does not fit the data") }
         self.random = random
         shuffle()
@@ -116,7 +117,8 @@ public struct SequentialLoader: Sendable {
     public mutating func next() -> Batch? {
         guard streams.contains(where: { $0.lowerBound + position < $0.upperBound }) else { return nil }
         defer { position += sequenceLength }
-        var inputs: [Int32] = [], targets: [Int32] = []
+        var inputs: [Int32] = []
+        var targets: [Int32] = []
         for t in position..<position + sequenceLength {
             for stream in streams {
                 let at = stream.lowerBound + t

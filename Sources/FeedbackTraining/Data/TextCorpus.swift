@@ -21,7 +21,9 @@ public struct TextCorpus: Sendable {
     }
 
     /// Tokens for training and for validation: the first int(0.9 · n) characters, and the others.
-    public func split(_ tokenizer: CharacterTokenizer) throws(TokenizerError) -> (training: [Int32], validation: [Int32]) {
+    public func split(_ tokenizer: CharacterTokenizer) throws(TokenizerError) -> (
+        training: [Int32], validation: [Int32]
+    ) {
         let tokens = try tokenizer.encode(text)
         let training = Int(0.9 * Double(tokens.count))
         return (Array(tokens[..<training]), Array(tokens[training...]))

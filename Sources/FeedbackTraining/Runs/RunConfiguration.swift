@@ -54,6 +54,17 @@ public struct RunConfiguration: Equatable, Sendable {
 
     public init() {}
 
+    /// The length, where it is in steps; setting it makes it so.
+    public var steps: Int? {
+        get { if case .steps(let steps) = length { steps } else { nil } }
+        set { if let newValue { length = .steps(newValue) } }
+    }
+    /// The length, where it is in epochs; setting it makes it so.
+    public var epochs: Int? {
+        get { if case .epochs(let epochs) = length { epochs } else { nil } }
+        set { if let newValue { length = .epochs(newValue) } }
+    }
+
     /// The model of these settings, for a vocabulary.
     public func model(vocabulary: Int) -> ModelConfiguration {
         ModelConfiguration(

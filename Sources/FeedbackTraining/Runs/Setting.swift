@@ -23,55 +23,60 @@ public struct Setting: Sendable {
 
     // MARK: Kinds
 
-    private static func integer(
-        _ name: String, _ path: WritableKeyPath<RunConfiguration, Int> & Sendable, _ range: ClosedRange<Int>,
-        _ summary: String
-    ) -> Setting {
-        Setting(name: name, summary: summary, text: { "\($0[keyPath: path])" }) { configuration, text throws(ConfigurationError) in
-            configuration[keyPath: path] = try whole(text, name, range)
+    private typealias Path<Value> = WritableKeyPath<RunConfiguration, Value> & Sendable
+
+    /// A setting whose value is at a path; `parse` is nil where text is no such value, which must be `needed`.
+    private init<Value>(
+        _ name: String, _ path: Path<Value>, _ summary: String, needed: String,
+        text: @escaping @Sendable (Value) -> String?, parse: @escaping @Sendable (String) -> Value?
+    ) {
+        self.name = name
+        self.summary = summary
+        self.text = { text($0[keyPath: path]) }
+        read = { configuration, text throws(ConfigurationError) in
+            guard let value = parse(text) else { throw ConfigurationError("\(name) is \(text); it must be \(needed)") }
+            configuration[keyPath: path] = value
         }
     }
 
-    private static func whole(_ text: String, _ name: String, _ range: ClosedRange<Int>) throws(ConfigurationError) -> Int {
-        guard let value = Int(text), range.contains(value) else {
-            throw ConfigurationError(
-                "\(name) is \(text); it must be a whole number from \(range.lowerBound) to \(range.upperBound)")
-        }
-        return value
+    private static func integer(_ name: String, _ path: Path<Int>, _ range: ClosedRange<Int>, _ summary: String)
+        -> Setting
+    {
+        let needed = "a whole number from \(range.lowerBound) to \(range.upperBound)"
+        return Setting(
+            name, path, summary, needed: needed, text: { "\($0)" },
+            parse: { Int($0).flatMap { range.contains($0) ? $0 : nil } })
+    }
+
+    private static func integer(_ name: String, _ path: Path<Int?>, _ range: ClosedRange<Int>, _ summary: String)
+        -> Setting
+    {
+        let needed = "a whole number from \(range.lowerBound) to \(range.upperBound)"
+        return Setting(
+            name, path, summary, needed: needed, text: { $0.map(String.init) },
+            parse: { Int($0).flatMap { range.contains($0) ? .some($0) : nil } })
     }
 
     private static func number(
-        _ name: String, _ path: WritableKeyPath<RunConfiguration, Double> & Sendable, _ range: ClosedRange<Double>,
-        _ summary: String
+        _ name: String, _ path: Path<Double>, _ range: ClosedRange<Double>, _ summary: String
     ) -> Setting {
-        Setting(name: name, summary: summary, text: { "\($0[keyPath: path])" }) { configuration, text throws(ConfigurationError) in
-            guard let value = Double(text), range.contains(value) else {
-                throw ConfigurationError(
-                    "\(name) is \(text); it must be a number from \(range.lowerBound) to \(range.upperBound)")
-            }
-            configuration[keyPath: path] = value
-        }
+        let needed = "a number from \(range.lowerBound) to \(range.upperBound)"
+        return Setting(
+            name, path, summary, needed: needed, text: { "\($0)" },
+            parse: { Double($0).flatMap { range.contains($0) ? $0 : nil } })
     }
 
     private static func choice<C: RawRepresentable<String> & CaseIterable & Sendable>(
-        _ name: String, _ path: WritableKeyPath<RunConfiguration, C> & Sendable, _ summary: String
+        _ name: String, _ path: Path<C>, _ summary: String
     ) -> Setting {
         let choices = C.allCases.map(\.rawValue).joined(separator: ", ")
-        return Setting(name: name, summary: "\(summary): \(choices)", text: { $0[keyPath: path].rawValue }) { configuration, text throws(ConfigurationError) in
-            guard let value = C(rawValue: text) else {
-                throw ConfigurationError("\(name) is \(text); it must be one of \(choices)")
-            }
-            configuration[keyPath: path] = value
-        }
+        return Setting(
+            name, path, "\(summary): \(choices)", needed: "one of \(choices)", text: { $0.rawValue },
+            parse: { C(rawValue: $0) })
     }
 
-    private static func string(
-        _ name: String, _ path: WritableKeyPath<RunConfiguration, String> & Sendable, _ summary: String
-    ) -> Setting {
-        Setting(name: name, summary: summary, text: { $0[keyPath: path] }) { configuration, text throws(ConfigurationError) in
-            guard !text.isEmpty else { throw ConfigurationError("\(name) is empty") }
-            configuration[keyPath: path] = text
-        }
+    private static func string(_ name: String, _ path: Path<String>, _ summary: String) -> Setting {
+        Setting(name, path, summary, needed: "some text", text: { $0 }, parse: { $0.isEmpty ? nil : $0 })
     }
 
     // MARK: The table
@@ -85,19 +90,13 @@ public struct Setting: Sendable {
         integer("d-model", \.dModel, 1...65536, "width of the model"),
         integer("heads", \.heads, 1...65536, "attention heads; they divide d-model"),
         integer("d-ff", \.dFF, 1...1_048_576, "width of the feed-forward layers"),
-        Setting(name: "memory-window", summary: "memories a step sees at most", text: { $0.memoryWindow.map(String.init) }) { configuration, text throws(ConfigurationError) in
-            configuration.memoryWindow = try whole(text, "memory-window", 1...4096)
-        },
+        integer("memory-window", \.memoryWindow, 1...4096, "memories a step sees at most"),
         choice("position-init", \.positionInitialization, "how a fresh model's distance bias begins"),
         string("data", \.data, "a data set's name, or a text file"),
         integer("sequence-length", \.sequenceLength, 1...65536, "steps of a sequence"),
         integer("batch-size", \.batchSize, 1...65536, "sequences of a batch"),
-        Setting(name: "steps", summary: "optimizer steps", text: { if case .steps(let steps) = $0.length { "\(steps)" } else { nil } }) { configuration, text throws(ConfigurationError) in
-            configuration.length = .steps(try whole(text, "steps", many))
-        },
-        Setting(name: "epochs", summary: "passes over the training text, instead of steps", text: { if case .epochs(let epochs) = $0.length { "\(epochs)" } else { nil } }) { configuration, text throws(ConfigurationError) in
-            configuration.length = .epochs(try whole(text, "epochs", 1...1_000_000))
-        },
+        integer("steps", \.steps, many, "optimizer steps"),
+        integer("epochs", \.epochs, 1...1_000_000, "passes over the training text, instead of steps"),
         choice("optimizer", \.optimizer, "Adam with warm-up and a cosine, or with Noam's schedule"),
         number("learning-rate", \.learningRate, 0...1000, "adam's largest learning rate, noam's factor"),
         number("minimum-learning-rate", \.minimumLearningRate, 0...1000, "where adam's schedule ends"),
@@ -149,7 +148,8 @@ extension RunConfiguration {
         do {
             root = try Yams.compose(yaml: text)
         } catch {
-            throw ConfigurationError("\(file.path) is not YAML: \("\(error)".replacingOccurrences(of: "\n", with: " "))")
+            throw ConfigurationError(
+                "\(file.path) is not YAML: \("\(error)".replacingOccurrences(of: "\n", with: " "))")
         }
         guard let root else { return }
         guard let mapping = root.mapping else {

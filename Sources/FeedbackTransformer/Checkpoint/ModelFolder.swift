@@ -23,10 +23,20 @@ public struct ModelFolder: Sendable {
         var format = "feedback-transformer"
         var version = 1
         var memory: MemoryRouting
-        var key_value: KeyValueSharing
-        var layers, d_model, heads, d_ff, vocab, positions: Int
-        var memory_window: Int?
-        var sequence_length: Int?
+        var keyValue: KeyValueSharing
+        var layers, dModel, heads, dFF, vocabulary, positions: Int
+        var memoryWindow: Int?
+        var sequenceLength: Int?
+
+        enum CodingKeys: String, CodingKey {
+            case format, version, memory, layers, heads, positions
+            case keyValue = "key_value"
+            case dModel = "d_model"
+            case dFF = "d_ff"
+            case vocabulary = "vocab"
+            case memoryWindow = "memory_window"
+            case sequenceLength = "sequence_length"
+        }
     }
 
     // MARK: Reading
@@ -41,17 +51,18 @@ public struct ModelFolder: Sendable {
             throw FileError("\(folder.path)/config.json is not a model's configuration: \(explain(error))")
         }
         guard file.format == "feedback-transformer", file.version == 1 else {
-            throw FileError("\(folder.path)/config.json is of the format \(file.format) \(file.version), not known here")
+            throw FileError(
+                "\(folder.path)/config.json is of the format \(file.format) \(file.version), not known here")
         }
         let configuration = ModelConfiguration(
-            memory: file.memory, keyValue: file.key_value, layers: file.layers, dModel: file.d_model, heads: file.heads,
-            dFF: file.d_ff, vocabulary: file.vocab, positions: file.positions, memoryWindow: file.memory_window)
+            memory: file.memory, keyValue: file.keyValue, layers: file.layers, dModel: file.dModel, heads: file.heads,
+            dFF: file.dFF, vocabulary: file.vocabulary, positions: file.positions, memoryWindow: file.memoryWindow)
         do {
             try configuration.validate()
         } catch {
             throw FileError("\(folder.path)/config.json: \(error)")
         }
-        if let length = file.sequence_length, length < 1 {
+        if let length = file.sequenceLength, length < 1 {
             throw FileError("\(folder.path)/config.json: sequence_length is \(length)")
         }
         let tokenizer = try CharacterTokenizer(contentsOf: folder.appending(path: "tokenizer.json"))
@@ -61,7 +72,7 @@ public struct ModelFolder: Sendable {
                     + "\(configuration.vocabulary); they do not belong together")
         }
         let model = try FeedbackModel(configuration, safetensors: folder.appending(path: "model.safetensors"))
-        self.init(model: model, tokenizer: tokenizer, sequenceLength: file.sequence_length)
+        self.init(model: model, tokenizer: tokenizer, sequenceLength: file.sequenceLength)
     }
 
     // MARK: Writing
@@ -73,9 +84,9 @@ public struct ModelFolder: Sendable {
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
         let data = try encoder.encode(
             Configuration(
-                memory: c.memory, key_value: c.keyValue, layers: c.layers, d_model: c.dModel, heads: c.heads,
-                d_ff: c.dFF, vocab: c.vocabulary, positions: c.positions, memory_window: c.memoryWindow,
-                sequence_length: sequenceLength))
+                memory: c.memory, keyValue: c.keyValue, layers: c.layers, dModel: c.dModel, heads: c.heads,
+                dFF: c.dFF, vocabulary: c.vocabulary, positions: c.positions, memoryWindow: c.memoryWindow,
+                sequenceLength: sequenceLength))
         try writeFile(folder.appending(path: "config.json")) { try $0.write(contentsOf: data) }
         try tokenizer.write(to: folder.appending(path: "tokenizer.json"))
         try Safetensors.write(
@@ -114,7 +125,8 @@ extension ParameterStore {
     /// Sets every parameter from the tensors of a file whose names begin with a prefix: all must be there, with the right
     /// shapes, finite, and no others.
     package func load(_ file: Safetensors, prefix: String = "") throws(SafetensorsError) {
-        for name in file.entries.keys.sorted() where name.hasPrefix(prefix) && table[String(name.dropFirst(prefix.count))] == nil {
+        for name in file.entries.keys.sorted()
+        where name.hasPrefix(prefix) && table[String(name.dropFirst(prefix.count))] == nil {
             throw .malformed("it has a tensor \(name) that such a model does not have")
         }
         for parameter in table.parameters {

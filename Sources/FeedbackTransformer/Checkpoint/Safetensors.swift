@@ -28,9 +28,18 @@ public enum SafetensorsError: Error, Equatable, CustomStringConvertible {
 /// A parsed file: what is in it, checked, and its bytes.
 public struct Safetensors: Sendable {
     public enum DType: String, CaseIterable, Sendable {
-        case f64 = "F64", f32 = "F32", f16 = "F16", bf16 = "BF16"
-        case i64 = "I64", i32 = "I32", i16 = "I16", i8 = "I8"
-        case u64 = "U64", u32 = "U32", u16 = "U16", u8 = "U8"
+        case f64 = "F64"
+        case f32 = "F32"
+        case f16 = "F16"
+        case bf16 = "BF16"
+        case i64 = "I64"
+        case i32 = "I32"
+        case i16 = "I16"
+        case i8 = "I8"
+        case u64 = "U64"
+        case u32 = "U32"
+        case u16 = "U16"
+        case u8 = "U8"
         case bool = "BOOL"
 
         public var size: Int {
@@ -77,7 +86,9 @@ public struct Safetensors: Sendable {
         dataStart = 8 + Int(length)
 
         var end = 0
-        for (name, entry) in entries.sorted(by: { ($0.value.range.lowerBound, $0.key) < ($1.value.range.lowerBound, $1.key) }) {
+        for (name, entry) in entries.sorted(by: {
+            ($0.value.range.lowerBound, $0.key) < ($1.value.range.lowerBound, $1.key)
+        }) {
             guard entry.range.lowerBound == end else {
                 throw .malformed(
                     "the tensor \(name) begins at byte \(entry.range.lowerBound) of the data; "
@@ -136,7 +147,8 @@ public struct Safetensors: Sendable {
     /// Writes tensors, by name, to a new file, and waits until they are on the disk.
     public static func write(_ tensors: [Tensor], metadata: [String: String] = [:], to file: URL) throws {
         let tensors = tensors.sorted { $0.name < $1.name }
-        var header = "{", offset = 0
+        var header = "{"
+        var offset = 0
         func quoted(_ text: String) throws -> String {
             String(decoding: try JSONEncoder().encode(text), as: UTF8.self).replacingOccurrences(of: "\\/", with: "/")
         }
@@ -148,7 +160,8 @@ public struct Safetensors: Sendable {
             let end = offset + tensor.shape.reduce(1, *) * DType.f32.size
             defer { offset = end }
             let shape = tensor.shape.map(String.init).joined(separator: ",")
-            return try quoted(tensor.name) + ":{\"dtype\":\"F32\",\"shape\":[\(shape)],\"data_offsets\":[\(offset),\(end)]}"
+            return try quoted(tensor.name)
+                + ":{\"dtype\":\"F32\",\"shape\":[\(shape)],\"data_offsets\":[\(offset),\(end)]}"
         }.joined(separator: ",")
         header += "}"
         header += String(repeating: " ", count: (8 - header.utf8.count % 8) % 8)
@@ -162,7 +175,8 @@ public struct Safetensors: Sendable {
                 // Little-endian float32 is how every supported machine holds it.
                 try handle.write(
                     contentsOf: Data(
-                        bytesNoCopy: UnsafeMutableRawPointer(mutating: UnsafeRawPointer(values.baseAddress ?? UnsafePointer(bitPattern: 8)!)),
+                        bytesNoCopy: UnsafeMutableRawPointer(
+                            mutating: UnsafeRawPointer(values.baseAddress ?? UnsafePointer(bitPattern: 8)!)),
                         count: values.count * DType.f32.size, deallocator: .none))
             }
         }

@@ -34,7 +34,9 @@ struct HeaderParser {
     }
 
     private mutating func entry(of name: String) throws(SafetensorsError) -> Safetensors.Entry {
-        var dtype: Safetensors.DType?, shape: [Int]?, offsets: [Int]?
+        var dtype: Safetensors.DType?
+        var shape: [Int]?
+        var offsets: [Int]?
         try object { parser, field throws(SafetensorsError) in
             switch field {
             case "dtype" where dtype == nil:

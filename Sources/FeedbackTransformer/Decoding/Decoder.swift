@@ -84,9 +84,10 @@ public final class Decoder {
         }
         for sequence in sequences { makeRoom(sequence) }
         let room = room(for: sequences.count)
-        executor.embed(tokens, table: model.parameters["src_embed.weight"], into: room.x[0])
+        executor.embed(tokens, table: model.parameters.matrix("src_embed.weight"), into: room.x[0])
         for l in 0..<configuration.layers {
-            let layer = packed.layers[l], x = room.x[l + 1]
+            let layer = packed.layers[l]
+            let x = room.x[l + 1]
             if !shape.routesFeedback {
                 executor.convert(room.x[l], into: room.vector)
                 remember(room, memory: l, of: sequences)
@@ -182,7 +183,8 @@ public final class Decoder {
             buffers.append(buffer)
             return buffer.all
         }
-        let deviation = state(1), normalized = operand(D)
+        let deviation = state(1)
+        let normalized = operand(D)
         let made = Room(
             x: (0...configuration.layers).map { _ in state(D) },
             attention: AttentionStash(

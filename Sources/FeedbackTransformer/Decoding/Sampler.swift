@@ -31,7 +31,8 @@ public struct Sampler: Sendable {
     /// The next token. Throws where a logit is not a number: the model is damaged.
     public mutating func next(_ logits: [Float]) throws(ConfigurationError) -> Int32 {
         guard let largest = logits.max(), logits.allSatisfy(\.isFinite) else {
-            throw ConfigurationError("the model's output is not finite; its training has diverged or its files are damaged")
+            throw ConfigurationError(
+                "the model's output is not finite; its training has diverged or its files are damaged")
         }
         if temperature == 0 { return Int32(logits.firstIndex(of: largest)!) }
 
@@ -41,7 +42,8 @@ public struct Sampler: Sendable {
         var weights = candidates.map { exp(Double(logits[$0] - largest) / temperature) }
         var total = weights.reduce(0, +)
         if let topP {
-            var sum = 0.0, kept = 0
+            var sum = 0.0
+            var kept = 0
             while kept < weights.count, kept == 0 || sum < topP * total {
                 sum += weights[kept]
                 kept += 1

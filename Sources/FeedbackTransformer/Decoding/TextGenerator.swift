@@ -31,8 +31,13 @@ public struct TextGenerator {
         }
         guard maxTokens >= 0 else { throw ConfigurationError("max-tokens is \(maxTokens); it must be 0 or more") }
         guard !stops.contains("") else { throw ConfigurationError("a stop is empty; give at least one character") }
+        let window = memoryWindow ?? folder.memoryWindow
+        guard (1...folder.model.configuration.window).contains(window) else {
+            throw ConfigurationError(
+                "memory-window is \(window); this model allows 1 to \(folder.model.configuration.window)")
+        }
         tokenizer = folder.tokenizer
-        decoder = Decoder(folder.model, memoryWindow: memoryWindow ?? folder.memoryWindow)
+        decoder = Decoder(folder.model, memoryWindow: window)
         sequence = decoder.makeSequence()
         self.stops = stops.map { Array($0.unicodeScalars) }
         self.sampler = sampler

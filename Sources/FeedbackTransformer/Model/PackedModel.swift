@@ -168,7 +168,7 @@ final class PackedModel: @unchecked Sendable {
     /// a_l: how much of each layer's output is in a memory; empty where the memory is the layers' own inputs.
     func memoryWeights(_ parameters: ParameterStore) -> [Double] {
         switch configuration.memory {
-        case .feedback: layerWeights(parameters["transformer.weights"])
+        case .feedback: layerWeights(parameters.matrix("transformer.weights"))
         case .feedbackLast: Array(repeating: 0, count: configuration.layers) + [1]
         case .perLayer: []
         }

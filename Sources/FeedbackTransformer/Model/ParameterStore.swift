@@ -22,15 +22,26 @@ public final class ParameterStore: Sendable {
         buffer = executor.state(1, table.count)
     }
 
-    /// All numbers, as one row.
-    public var all: Matrix<State> { buffer.all }
+    /// All numbers, as one row of memory that lives as long as the store.
+    package var all: Matrix<State> { buffer.all }
 
-    /// A parameter's numbers in the shape of its matrix.
-    public func matrix(_ parameter: Parameter) -> Matrix<State> {
+    /// A parameter's numbers in the shape of its matrix, in memory that lives as long as the store.
+    func matrix(_ parameter: Parameter) -> Matrix<State> {
         buffer.all.elements(parameter.range).shaped(parameter.rows, parameter.columns)
     }
+    func matrix(_ name: String) -> Matrix<State> { matrix(table.parameter(name)) }
 
-    public subscript(name: String) -> Matrix<State> { matrix(table.parameter(name)) }
+    /// All numbers, in the table's order.
+    public var values: [Double] {
+        get { withExtendedLifetime(self) { buffer.all.values } }
+        set { withExtendedLifetime(self) { buffer.all.values = newValue } }
+    }
+
+    /// The numbers of the parameter of that name, row-major. Traps where the table has none.
+    public subscript(name: String) -> [Double] {
+        get { withExtendedLifetime(self) { matrix(name).values } }
+        set { withExtendedLifetime(self) { matrix(name).values = newValue } }
+    }
 
     /// Draws fresh parameters; each random one from a random source of its own, so that tables that differ in some parameters
     /// agree in the others.

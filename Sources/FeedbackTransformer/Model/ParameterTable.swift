@@ -83,7 +83,8 @@ public struct ParameterTable: Equatable, Sendable {
         add("generator.bias", bias(V, inputs: D))
     }
 
-    private mutating func add(_ name: String, _ drawn: (initial: Parameter.Initial, shape: [Int]), decays: Bool = false) {
+    private mutating func add(_ name: String, _ drawn: (initial: Parameter.Initial, shape: [Int]), decays: Bool = false)
+    {
         byName[name] = parameters.count
         parameters.append(
             Parameter(name: name, shape: drawn.shape, offset: count, initial: drawn.initial, decays: decays))

@@ -11,7 +11,9 @@ extension Segment {
         var dWeights = Array(repeating: 0.0, count: weights.count)
 
         // 4. The head, for all steps at once.
-        let dx = workspace.dx.rows(all), dz = workspace.dLogits.rows(all), dNormalized = workspace.dNormalized.rows(all)
+        let dx = workspace.dx.rows(all)
+        let dz = workspace.dLogits.rows(all)
+        let dNormalized = workspace.dNormalized.rows(all)
         executor.convert(dLogits, into: dz)
         executor.linearBackward(dz, packed.generator.packed, into: dNormalized)
         dx.clear()
@@ -29,7 +31,7 @@ extension Segment {
             finish(chunk, tile, accumulatingInto: gradient)
         }
         if model.memory == .feedback {
-            let da = gradient["transformer.weights"]
+            let da = gradient.matrix("transformer.weights")
             for (l, value) in dWeights.enumerated() { da[l] += value }
         }
         for (l, sums) in workspace.positionGradients.enumerated() {
@@ -37,7 +39,7 @@ extension Segment {
         }
 
         // 2. The embedding, for all steps at once.
-        executor.embedBackward(dx, tokens: tokens, accumulatingInto: gradient["src_embed.weight"])
+        executor.embedBackward(dx, tokens: tokens, accumulatingInto: gradient.matrix("src_embed.weight"))
 
         // 1. Carried memories: no gradient goes further back, but the key and value weights learn from them.
         if tile.carried == 0 { return }
@@ -51,8 +53,10 @@ extension Segment {
         _ block: Range<Int>, of chunk: Range<Int>, _ tile: Tile, weights: [Double],
         accumulatingInto dWeights: inout [Double]
     ) {
-        let rows = rows(block, of: tile), delta = self.rows(from(chunk, block), of: tile)
-        let dx = workspace.dx.rows(rows), dNormalized = workspace.dNormalized.rows(0..<rows.count)
+        let rows = rows(block, of: tile)
+        let delta = self.rows(from(chunk, block), of: tile)
+        let dx = workspace.dx.rows(rows)
+        let dNormalized = workspace.dNormalized.rows(0..<rows.count)
         let attending = attending(block, tile)
         let dm = workspace.memory.rows(0..<(shape.routesFeedback ? rows.count : 0))
         if shape.routesFeedback {
@@ -66,8 +70,10 @@ extension Segment {
                 dx, layer.feedForward, workspace.feedForward[l].rows(rows),
                 keeping: workspace.feedForwardDeltas[l].rows(delta), dNormalized: dNormalized)
             if !attending.isEmpty {
-                let seeing = self.rows(attending, of: tile), delta = self.rows(from(chunk, attending), of: tile)
-                let stash = workspace.attention[l].rows(seeing), deltas = workspace.attentionDeltas[l].rows(delta)
+                let seeing = self.rows(attending, of: tile)
+                let delta = self.rows(from(chunk, attending), of: tile)
+                let stash = workspace.attention[l].rows(seeing)
+                let deltas = workspace.attentionDeltas[l].rows(delta)
                 let dx = workspace.dx.rows(seeing)
                 executor.attentionBackward(
                     dx, layer, memory(layer: l), visibility(attending, tile), stash, keeping: deltas)
@@ -109,9 +115,11 @@ extension Segment {
     /// What a chunk's steps have in common: weight gradients, the first layer's queries, and the gradients of all earlier
     /// memories.
     private func finish(_ chunk: Range<Int>, _ tile: Tile, accumulatingInto gradient: ParameterStore) {
-        let rows = rows(chunk, of: tile), delta = 0..<rows.count
+        let rows = rows(chunk, of: tile)
+        let delta = 0..<rows.count
         let attending = attending(chunk, tile)
-        let seeing = self.rows(attending, of: tile), seeingDelta = self.rows(from(chunk, attending), of: tile)
+        let seeing = self.rows(attending, of: tile)
+        let seeingDelta = self.rows(from(chunk, attending), of: tile)
         for (l, layer) in packed.layers.enumerated() {
             let feedForward = workspace.feedForward[l].rows(rows)
             let dFeedForward = workspace.feedForwardDeltas[l].rows(delta)

@@ -85,7 +85,7 @@ final class Segment {
         for memory in 0..<shape.memories { remember(memory, slots: 0..<tile.carried, tile) }
 
         // 2. The embedding, and the first layer's queries: not recurrent, so for all steps at once.
-        executor.embed(tokens, table: parameters["src_embed.weight"], into: workspace.x[0].rows(all))
+        executor.embed(tokens, table: parameters.matrix("src_embed.weight"), into: workspace.x[0].rows(all))
         let first = rows(attending(0..<shape.steps, tile), of: tile)
         executor.query(workspace.x[0].rows(first), packed.layers[0], keeping: workspace.attention[0].rows(first))
 
@@ -110,7 +110,8 @@ final class Segment {
         }
 
         // 4. The head, for all steps at once.
-        let normalized = workspace.normalized.rows(all), logits = workspace.logits.rows(all)
+        let normalized = workspace.normalized.rows(all)
+        let logits = workspace.logits.rows(all)
         executor.normalize(
             workspace.x[model.layers].rows(all), into: normalized,
             inverseDeviation: workspace.inverseDeviation.rows(all))
@@ -120,13 +121,15 @@ final class Segment {
 
     /// x_{l+1} = layer l of x_l.
     private func layer(_ l: Int, _ block: Range<Int>, _ tile: Tile) {
-        let rows = rows(block, of: tile), layer = packed.layers[l]
+        let rows = rows(block, of: tile)
+        let layer = packed.layers[l]
         let x = workspace.x[l + 1].rows(rows)
         executor.copy(workspace.x[l].rows(rows), into: x)
         let attending = attending(block, tile)
         if !attending.isEmpty {
             let seeing = self.rows(attending, of: tile)
-            let stash = workspace.attention[l].rows(seeing), x = workspace.x[l + 1].rows(seeing)
+            let stash = workspace.attention[l].rows(seeing)
+            let x = workspace.x[l + 1].rows(seeing)
             if l > 0 { executor.query(x, layer, keeping: stash) }
             executor.attention(x, layer, memory(layer: l), visibility(attending, tile), keeping: stash)
         }
@@ -143,7 +146,8 @@ final class Segment {
 
     /// Makes the last memories of this segment the next one's carried ones.
     func carry(_ tile: Tile) {
-        let filled = tile.carried + shape.steps, kept = min(shape.carry, filled)
+        let filled = tile.carried + shape.steps
+        let kept = min(shape.carry, filled)
         for vectors in tile.vectors { vectors.moveRows(rows(filled - kept..<filled, of: tile), to: 0) }
         tile.carried = kept
     }

@@ -10,7 +10,7 @@ import FeedbackEngine
 /// let pass = TrainingPass(model, steps: 64, batchSize: 12, threads: 2)
 /// pass.parametersChanged()
 /// let sum = pass.run(inputs: inputs, targets: targets)      // [T, B] each, time-major
-/// print(sum.loss / Double(sum.targets), pass.gradient["generator.bias"].values)
+/// print(sum.loss / Double(sum.targets), pass.gradient["generator.bias"])
 /// ```
 public final class TrainingPass {
     public let shape: SegmentShape
@@ -63,7 +63,8 @@ public final class TrainingPass {
             return (0..<count).map { tile in
                 let own = rows.count * tile / count..<rows.count * (tile + 1) / count
                 return Tile(
-                    shape, rows: rows.lowerBound + own.lowerBound..<rows.lowerBound + own.upperBound, executor: executor)
+                    shape, rows: rows.lowerBound + own.lowerBound..<rows.lowerBound + own.upperBound, executor: executor
+                )
             }
         }
         segments = zip(executors, tiles).map { executor, tiles in

@@ -36,7 +36,8 @@ final class Workspace {
     init(_ shape: SegmentShape, rows: Int, training: Bool, executor: any Executor) {
         let model = shape.model
         let (D, F, H, L) = (model.dModel, model.dFF, model.heads, model.layers)
-        let all = shape.steps * rows, chunk = (training ? shape.chunk : 0) * rows
+        let all = shape.steps * rows
+        let chunk = (training ? shape.chunk : 0) * rows
         let block = max(shape.block * rows, shape.carry * rows)
         var buffers: [AnyObject] = []
         func state(_ rows: Int, _ columns: Int) -> Matrix<State> {

@@ -40,15 +40,10 @@ public struct CharacterTokenizer: Equatable, Sendable {
 
     // MARK: File
 
+    /// The parts of the file that say something; `tokenizers` takes the rest for absent.
     private struct File: Codable {
         struct Model: Codable {
             var type = "BPE"
-            var dropout: Double?
-            var unk_token: String?
-            var continuing_subword_prefix: String?
-            var end_of_word_suffix: String?
-            var fuse_unk = false
-            var byte_fallback = false
             var vocab: [String: Int]
             var merges: [String] = []
         }
@@ -56,14 +51,14 @@ public struct CharacterTokenizer: Equatable, Sendable {
             var type = "Fuse"
         }
         var version = "1.0"
-        var truncation: String?
-        var padding: String?
-        var added_tokens: [String] = []
-        var normalizer: String?
-        var pre_tokenizer: String?
-        var post_processor: String?
         var decoder = Decoder()
         var model: Model
+        var addedTokens: [String] = []
+
+        enum CodingKeys: String, CodingKey {
+            case version, decoder, model
+            case addedTokens = "added_tokens"
+        }
     }
 
     public func write(to file: URL) throws {
@@ -79,7 +74,7 @@ public struct CharacterTokenizer: Equatable, Sendable {
         guard let parsed = try? JSONDecoder().decode(File.self, from: data) else {
             throw TokenizerError.malformed("\(file.path) is not a character tokenizer")
         }
-        guard parsed.model.type == "BPE", parsed.model.merges.isEmpty, parsed.added_tokens.isEmpty else {
+        guard parsed.model.type == "BPE", parsed.model.merges.isEmpty, parsed.addedTokens.isEmpty else {
             throw TokenizerError.malformed("\(file.path) is not a character tokenizer: it must be BPE without merges")
         }
         var characters: [Unicode.Scalar?] = Array(repeating: nil, count: parsed.model.vocab.count)

@@ -8,7 +8,9 @@ struct AttentionSize: CustomTestStringConvertible {
     var width: Int { heads * headSize }
     var reach: Int { min(window, slots) }
     var visibility: Visibility { Visibility(before: before, window: reach) }
-    var testDescription: String { "B \(rows) H \(heads) K \(headSize) before \(before) steps \(steps) window \(window)" }
+    var testDescription: String {
+        "B \(rows) H \(heads) K \(headSize) before \(before) steps \(steps) window \(window)"
+    }
 }
 
 /// One attention in one executor, from given numbers to every result.
@@ -33,7 +35,8 @@ private struct Run {
         executor.append(keysValues.rows(first..<keysValues.all.rows), to: memory, slot: size.before)
 
         let positions = executor.makePositions(heads: size.heads, headSize: size.headSize, reach: size.reach)
-        let embeddings = executor.state(size.reach, D), bias = executor.state(size.reach, size.heads)
+        let embeddings = executor.state(size.reach, D)
+        let bias = executor.state(size.reach, size.heads)
         let queryBias = executor.state(1, D)
         embeddings.all.values = inputs.embeddings
         bias.all.values = inputs.bias
@@ -41,17 +44,22 @@ private struct Run {
         executor.pack(positions, embeddings: embeddings.all, bias: bias.all, queryBias: queryBias.all, scale: scale)
 
         // q̃ = scale (q + u), as the query's linear map makes it.
-        let q = executor.operand(n, D), context = executor.operand(n, D)
+        let q = executor.operand(n, D)
+        let context = executor.operand(n, D)
         q.all.values = inputs.q.enumerated().map { scale * ($1 + inputs.queryBias[$0 % D]) }
         let columns = executor.scoreColumns(slots: size.slots)
-        let p = executor.operand(n * size.heads, columns), ds = executor.operand(n * size.heads, columns)
+        let p = executor.operand(n * size.heads, columns)
+        let ds = executor.operand(n * size.heads, columns)
         executor.attend(q.all, memory, positions, size.visibility, probabilities: p.all, into: context.all)
         self.context = context.all.values
 
         let padding = (columns - size.slots) / 2 < 16 ? 0 : 16
-        probabilities = (0..<n * size.heads).flatMap { row in (0..<size.slots).map { p.all[row * columns + padding + $0] } }
+        probabilities = (0..<n * size.heads).flatMap { row in
+            (0..<size.slots).map { p.all[row * columns + padding + $0] }
+        }
 
-        let dContext = executor.operand(n, D), dq = executor.operand(n, D)
+        let dContext = executor.operand(n, D)
+        let dq = executor.operand(n, D)
         dContext.all.values = projection(n * D)
         executor.attendBackward(
             dContext.all, context: context.all, probabilities: p.all, memory, positions, size.visibility,
@@ -73,7 +81,8 @@ private struct Run {
 
         let sums = executor.makePositionGradients(heads: size.heads, headSize: size.headSize, reach: size.reach)
         executor.gather(scoreGradients: ds.all, q: q.all, rows: size.rows, size.visibility, accumulatingInto: sums)
-        let dEmbeddings = executor.state(size.reach, D), dBias = executor.state(size.reach, size.heads)
+        let dEmbeddings = executor.state(size.reach, D)
+        let dBias = executor.state(size.reach, size.heads)
         let dQueryBias = executor.state(1, D)
         executor.flush(sums, embeddings: dEmbeddings.all, bias: dBias.all)
         for (i, value) in self.dq.enumerated() { dQueryBias.all[i % D] += value }
@@ -87,7 +96,8 @@ private struct Run {
 
     static func inputs(_ size: AttentionSize, _ pair: inout Pair) -> Inputs {
         Inputs(
-            q: pair.numbers(size.steps * size.rows * size.width), keysValues: pair.numbers(size.slots * size.rows * 2 * size.width),
+            q: pair.numbers(size.steps * size.rows * size.width),
+            keysValues: pair.numbers(size.slots * size.rows * 2 * size.width),
             embeddings: pair.numbers(size.reach * size.width), bias: pair.numbers(size.reach * size.heads),
             queryBias: pair.numbers(size.width))
     }
@@ -95,17 +105,21 @@ private struct Run {
 
 @Suite struct AttentionTests {
     static let sizes = [
-        AttentionSize(rows: 1, heads: 1, headSize: 1, before: 1), AttentionSize(), AttentionSize(headSize: 16, before: 16),
+        AttentionSize(rows: 1, heads: 1, headSize: 1, before: 1), AttentionSize(),
+        AttentionSize(headSize: 16, before: 16),
         AttentionSize(rows: 3, heads: 3, headSize: 5, before: 33), AttentionSize(headSize: 32, before: 64, window: 20),
-        AttentionSize(heads: 1, headSize: 64, before: 130), AttentionSize(heads: 1, headSize: 80, before: 47, window: 17),
+        AttentionSize(heads: 1, headSize: 64, before: 130),
+        AttentionSize(heads: 1, headSize: 80, before: 47, window: 17),
         AttentionSize(before: 1, steps: 20), AttentionSize(headSize: 20, before: 7, steps: 33, window: 9),
-        AttentionSize(rows: 1, headSize: 48, before: 100, steps: 70, window: 64), AttentionSize(before: 30, steps: 3, window: 1),
+        AttentionSize(rows: 1, headSize: 48, before: 100, steps: 70, window: 64),
+        AttentionSize(before: 30, steps: 3, window: 1),
     ]
 
     @Test(arguments: sizes) func engineAgreesWithReference(size: AttentionSize) {
         var pair = Pair()
         let inputs = Run.inputs(size, &pair)
-        let fast = Run(pair.fast, size, inputs), exact = Run(pair.exact, size, inputs)
+        let fast = Run(pair.fast, size, inputs)
+        let exact = Run(pair.exact, size, inputs)
         expectEqual(fast.probabilities, exact.probabilities, tolerance: 1e-5, "p")
         expectEqual(fast.context, exact.context, tolerance: 1e-5, "context")
         expectEqual(fast.dq, exact.dq, tolerance: 2e-5, "dq")
@@ -115,7 +129,10 @@ private struct Run {
         expectEqual(fast.dQueryBias, exact.dQueryBias, tolerance: 2e-5, "du")
     }
 
-    @Test(arguments: [AttentionSize(rows: 1, headSize: 2, before: 2, steps: 3), AttentionSize(rows: 2, heads: 1, headSize: 3, before: 4, steps: 4, window: 3)])
+    @Test(arguments: [
+        AttentionSize(rows: 1, headSize: 2, before: 2, steps: 3),
+        AttentionSize(rows: 2, heads: 1, headSize: 3, before: 4, steps: 4, window: 3),
+    ])
     func referenceAgreesWithFiniteDifferences(size: AttentionSize) {
         var pair = Pair()
         let inputs = Run.inputs(size, &pair)
@@ -125,7 +142,8 @@ private struct Run {
                 var (above, below) = (inputs, inputs)
                 above[keyPath: path][index] += 1e-5
                 below[keyPath: path][index] -= 1e-5
-                return (project(Run(pair.exact, size, above).context) - project(Run(pair.exact, size, below).context)) / 2e-5
+                return (project(Run(pair.exact, size, above).context) - project(Run(pair.exact, size, below).context))
+                    / 2e-5
             }
         }
         expectEqual(run.dq, differences(\.q), tolerance: 1e-7, "dq")
@@ -141,7 +159,8 @@ private struct Run {
         let size = AttentionSize(before: 20)
         var inputs = Run.inputs(size, &pair)
         inputs.bias = inputs.bias.map { $0 * 3000 }
-        let fast = Run(pair.fast, size, inputs), exact = Run(pair.exact, size, inputs)
+        let fast = Run(pair.fast, size, inputs)
+        let exact = Run(pair.exact, size, inputs)
         expectEqual(fast.context, exact.context, tolerance: 1e-4)
         #expect(fast.dq.allSatisfy { $0.isFinite })
     }
@@ -149,7 +168,8 @@ private struct Run {
     @Test func copyKeepsTheLastSlots() {
         var pair = Pair()
         for executor in [pair.fast, pair.exact] as [any Executor] {
-            let values = executor.state(40, 2 * 6), query = executor.operand(1, 6)
+            let values = executor.state(40, 2 * 6)
+            let query = executor.operand(1, 6)
             values.all.values = pair.numbers(40 * 12)
             query.all.values = pair.numbers(6)
             let positions = executor.makePositions(heads: 2, headSize: 3, reach: 8)
@@ -159,9 +179,11 @@ private struct Run {
                 executor.makeMemory(rows: 1, slots: slots, heads: 2, headSize: 3, training: false)
             }
             func context(_ memory: AttentionMemory, before: Int) -> [Double] {
-                let p = executor.operand(2, executor.scoreColumns(slots: memory.slots)), c = executor.operand(1, 6)
+                let p = executor.operand(2, executor.scoreColumns(slots: memory.slots))
+                let c = executor.operand(1, 6)
                 executor.attend(
-                    query.all, memory, positions, Visibility(before: before, window: 8), probabilities: p.all, into: c.all)
+                    query.all, memory, positions, Visibility(before: before, window: 8), probabilities: p.all,
+                    into: c.all)
                 return c.all.values
             }
             let (whole, grown) = (memory(40), memory(64))

@@ -2,10 +2,15 @@ import FeedbackEngine
 import Testing
 
 @Suite struct LayerNormTests {
-    @Test(arguments: [(1, 1), (3, 6), (5, 33), (4, 128), (2, 515)]) func engineAgreesWithReference(rows: Int, columns: Int) {
+    @Test(arguments: [(1, 1), (3, 6), (5, 33), (4, 128), (2, 515)]) func engineAgreesWithReference(
+        rows: Int, columns: Int
+    ) {
         var pair = Pair()
-        let x = pair.state(rows, columns, scale: 3), dy = pair.state(rows, columns), dx = pair.state(rows, columns)
-        let y = pair.operand(rows, columns), r = pair.state(rows, 1)
+        let x = pair.state(rows, columns, scale: 3)
+        let dy = pair.state(rows, columns)
+        let dx = pair.state(rows, columns)
+        let y = pair.operand(rows, columns)
+        let r = pair.state(rows, 1)
         pair.fast.normalize(x.fast.all, into: y.fast.all, inverseDeviation: r.fast.all)
         pair.exact.normalize(x.exact.all, into: y.exact.all, inverseDeviation: r.exact.all)
         expectEqual(y.fast.all.values, y.exact.all.values)
@@ -19,7 +24,9 @@ import Testing
 
     @Test func rowsHaveMeanZeroAndVarianceOne() {
         var pair = Pair()
-        let x = pair.state(2, 64, scale: 10), y = pair.operand(2, 64), r = pair.state(2, 1)
+        let x = pair.state(2, 64, scale: 10)
+        let y = pair.operand(2, 64)
+        let r = pair.state(2, 1)
         pair.exact.normalize(x.exact.all, into: y.exact.all, inverseDeviation: r.exact.all)
         for row in 0..<2 {
             let values = y.exact.all.rows(row..<row + 1).values
@@ -31,7 +38,9 @@ import Testing
     /// A constant row has no deviation: ε keeps it finite.
     @Test func constantRowBecomesZero() {
         let executor = CPUExecutor()
-        let x = executor.state(1, 5), y = executor.operand(1, 5), r = executor.state(1, 1)
+        let x = executor.state(1, 5)
+        let y = executor.operand(1, 5)
+        let r = executor.state(1, 1)
         x.all.values = [4, 4, 4, 4, 4]
         executor.normalize(x.all, into: y.all, inverseDeviation: r.all)
         #expect(y.all.values == [0, 0, 0, 0, 0])
@@ -41,8 +50,11 @@ import Testing
     @Test func referenceAgreesWithFiniteDifferences() {
         var pair = Pair()
         let executor = pair.exact
-        let x = pair.state(3, 7).exact, dy = pair.state(3, 7).exact, dx = executor.state(3, 7)
-        let y = executor.operand(3, 7), r = executor.state(3, 1)
+        let x = pair.state(3, 7).exact
+        let dy = pair.state(3, 7).exact
+        let dx = executor.state(3, 7)
+        let y = executor.operand(3, 7)
+        let r = executor.state(3, 1)
         dy.all.values = projection(21)
         let expected = derivatives(of: x.all) {
             executor.normalize(x.all, into: y.all, inverseDeviation: r.all)

@@ -3,7 +3,9 @@ import Testing
 
 @Suite struct LinearTests {
     /// Rows, inputs, outputs, length of the bias.
-    static let sizes = [(1, 1, 1, 1), (3, 6, 10, 10), (16, 128, 128, 0), (6, 33, 65, 20), (37, 100, 17, 17), (64, 40, 96, 48)]
+    static let sizes = [
+        (1, 1, 1, 1), (3, 6, 10, 10), (16, 128, 128, 0), (6, 33, 65, 20), (37, 100, 17, 17), (64, 40, 96, 48),
+    ]
 
     /// Weight, bias, gain and shift of both executors, packed.
     private struct Map {
@@ -36,9 +38,12 @@ import Testing
     @Test(arguments: sizes) func engineAgreesWithReference(rows: Int, inputs: Int, outputs: Int, bias: Int) {
         var pair = Pair()
         let map = Map(&pair, inputs: inputs, outputs: outputs, bias: bias, scale: 0.5)
-        let x = pair.operand(rows, inputs), dy = pair.operand(rows, outputs)
+        let x = pair.operand(rows, inputs)
+        let dy = pair.operand(rows, outputs)
 
-        let y = pair.operand(rows, outputs), z = pair.state(rows, outputs), sum = pair.state(rows, outputs)
+        let y = pair.operand(rows, outputs)
+        let z = pair.state(rows, outputs)
+        let sum = pair.state(rows, outputs)
         let start = sum.exact.all.values
         for rectified in [true, false] {
             pair.fast.linear(x.fast.all, map.fast, into: y.fast.all, rectified: rectified)
@@ -50,7 +55,9 @@ import Testing
         expectEqual(z.fast.all.values, y.exact.all.values)
         expectEqual(sum.fast.all.values, zip(y.exact.all.values, start).map(+))
 
-        let dx = pair.operand(rows, inputs), dz = pair.state(rows, inputs), more = pair.state(rows, inputs)
+        let dx = pair.operand(rows, inputs)
+        let dz = pair.state(rows, inputs)
+        let more = pair.state(rows, inputs)
         let before = more.exact.all.values
         pair.exact.linearBackward(dy.exact.all, map.exact, into: dx.exact.all)
         pair.fast.linearBackward(dy.fast.all, map.fast, into: dx.fast.all)
@@ -60,10 +67,12 @@ import Testing
         expectEqual(dz.fast.all.values, dx.exact.all.values)
         expectEqual(more.fast.all.values, zip(dx.exact.all.values, before).map(+))
 
-        let dw = pair.state(outputs, inputs), db = pair.state(1, outputs)
+        let dw = pair.state(outputs, inputs)
+        let db = pair.state(1, outputs)
         let dNorm = (pair.state(1, inputs), pair.state(1, inputs))
         pair.fast.linearGradients(dy.fast.all, x.fast.all, map.fast, accumulatingInto: dw.fast.all, dBias: db.fast.all)
-        pair.exact.linearGradients(dy.exact.all, x.exact.all, map.exact, accumulatingInto: dw.exact.all, dBias: db.exact.all)
+        pair.exact.linearGradients(
+            dy.exact.all, x.exact.all, map.exact, accumulatingInto: dw.exact.all, dBias: db.exact.all)
         expectEqual(dw.fast.all.values, dw.exact.all.values)
         expectEqual(db.fast.all.values, db.exact.all.values)
         pair.fast.unfold(
@@ -72,17 +81,22 @@ import Testing
         pair.exact.unfold(
             dw.exact.all, dBias: db.exact.all, weight: map.weight.exact.all, norm: map.norm(\.exact), scale: 0.5,
             accumulatingInto: NormParameters(gain: dNorm.0.exact.all, shift: dNorm.1.exact.all))
-        for (fast, exact) in [dw, db, dNorm.0, dNorm.1] { expectEqual(fast.all.values, exact.all.values, tolerance: 1e-5) }
+        for (fast, exact) in [dw, db, dNorm.0, dNorm.1] {
+            expectEqual(fast.all.values, exact.all.values, tolerance: 1e-5)
+        }
     }
 
     /// A bias that is shorter than the outputs gets only the sums of the last columns.
     @Test func shortBiasBelongsToTheLastOutputs() {
         var pair = Pair()
         let map = Map(&pair, inputs: 3, outputs: 5, bias: 2, scale: 1)
-        let x = pair.operand(4, 3), dy = pair.operand(4, 5)
-        let dw = pair.state(5, 3), db = (fast: pair.fast.state(1, 2), exact: pair.exact.state(1, 2))
+        let x = pair.operand(4, 3)
+        let dy = pair.operand(4, 5)
+        let dw = pair.state(5, 3)
+        let db = (fast: pair.fast.state(1, 2), exact: pair.exact.state(1, 2))
         pair.fast.linearGradients(dy.fast.all, x.fast.all, map.fast, accumulatingInto: dw.fast.all, dBias: db.fast.all)
-        pair.exact.linearGradients(dy.exact.all, x.exact.all, map.exact, accumulatingInto: dw.exact.all, dBias: db.exact.all)
+        pair.exact.linearGradients(
+            dy.exact.all, x.exact.all, map.exact, accumulatingInto: dw.exact.all, dBias: db.exact.all)
         let sums = (3..<5).map { column in (0..<4).reduce(0) { $0 + dy.exact.all[$1 * 5 + column] } }
         expectEqual(db.exact.all.values, sums)
         expectEqual(db.fast.all.values, sums)
@@ -93,7 +107,9 @@ import Testing
         var pair = Pair()
         let executor = pair.exact
         let map = Map(&pair, inputs: 4, outputs: 3, bias: 3, scale: 0.7)
-        let input = executor.state(5, 4), x = executor.operand(5, 4), y = executor.state(5, 3)
+        let input = executor.state(5, 4)
+        let x = executor.operand(5, 4)
+        let y = executor.state(5, 3)
         input.all.values = pair.numbers(20)
         func loss() -> Double {
             map.pack(executor, map.exact, \.exact, 0.7)
@@ -102,8 +118,12 @@ import Testing
             return project(y.all.values)
         }
         _ = loss()
-        let dy = executor.operand(5, 3), dx = executor.state(5, 4), dw = executor.state(3, 4), db = executor.state(1, 3)
-        let dGain = executor.state(1, 4), dShift = executor.state(1, 4)
+        let dy = executor.operand(5, 3)
+        let dx = executor.state(5, 4)
+        let dw = executor.state(3, 4)
+        let db = executor.state(1, 3)
+        let dGain = executor.state(1, 4)
+        let dShift = executor.state(1, 4)
         dy.all.values = projection(15)
         executor.linearBackward(dy.all, map.exact, into: dx.all)
         executor.linearGradients(dy.all, x.all, map.exact, accumulatingInto: dw.all, dBias: db.all)
@@ -111,7 +131,8 @@ import Testing
             dw.all, dBias: db.all, weight: map.weight.exact.all, norm: map.norm(\.exact), scale: 0.7,
             accumulatingInto: NormParameters(gain: dGain.all, shift: dShift.all))
         for (gradient, parameter) in [
-            (dx, input), (dw, map.weight.exact), (db, map.bias.exact), (dGain, map.gain.exact), (dShift, map.shift.exact),
+            (dx, input), (dw, map.weight.exact), (db, map.bias.exact), (dGain, map.gain.exact),
+            (dShift, map.shift.exact),
         ] {
             expectEqual(gradient.all.values, derivatives(of: parameter.all, loss), tolerance: 1e-7)
         }

@@ -17,7 +17,8 @@ import Testing
         _ decoder: Decoder, _ prompt: [Int32], more: Int
     ) -> (logits: [[Float]], tokens: [Int32]) {
         let sequence = decoder.makeSequence()
-        var tokens = prompt, logits: [[Float]] = []
+        var tokens = prompt
+        var logits: [[Float]] = []
         while logits.count < prompt.count + more {
             logits.append(decoder.step([sequence], tokens: [tokens[logits.count]])[0])
             if logits.count >= prompt.count { tokens.append(largest(logits.last!)) }
@@ -30,7 +31,8 @@ import Testing
         let pass = TrainingPass(
             model, steps: tokens.count, batchSize: 1, memoryWindow: window, threads: 1, forwardOnly: true)
         pass.parametersChanged()
-        let logits = pass.logits(inputs: tokens), size = model.configuration.vocabulary
+        let logits = pass.logits(inputs: tokens)
+        let size = model.configuration.vocabulary
         return tokens.indices.map { t in logits[t * size..<(t + 1) * size].map { Float($0) } }
     }
 
@@ -46,7 +48,8 @@ import Testing
                 let expected = recompute(model, tokens, window: window)
                 for (t, pair) in zip(logits, expected).enumerated() {
                     let error = zip(pair.0, pair.1).map { abs($0 - $1) }.max()!
-                    #expect(error <= 1e-4, "step \(t) of a prompt of \(prompt.count), window \(window): off by \(error)")
+                    #expect(
+                        error <= 1e-4, "step \(t) of a prompt of \(prompt.count), window \(window): off by \(error)")
                     if t + 1 >= prompt.count && t + 1 < tokens.count {
                         #expect(largest(pair.1) == tokens[t + 1], "greedy text differs at \(t + 1), window \(window)")
                     }
@@ -61,16 +64,19 @@ import Testing
         var random = RandomSource(seed: 9)
         let texts = (0..<7).map { _ in (0..<1 + random.below(90)).map { _ in Int32(random.below(11)) } }
         let single = texts.map { text in
-            let decoder = Decoder(model, memoryWindow: 20), sequence = decoder.makeSequence()
+            let decoder = Decoder(model, memoryWindow: 20)
+            let sequence = decoder.makeSequence()
             return text.map { decoder.step([sequence], tokens: [$0])[0] }
         }
         let decoder = Decoder(model, memoryWindow: 20)
-        var running: [(text: Int, sequence: Decoder.Sequence)] = [], waiting = Array(texts.indices)
+        var running: [(text: Int, sequence: Decoder.Sequence)] = []
+        var waiting = Array(texts.indices)
         while !running.isEmpty || !waiting.isEmpty {
             if !waiting.isEmpty && (running.isEmpty || random.below(4) == 0) {
                 running.append((waiting.removeFirst(), decoder.makeSequence()))
             }
-            let logits = decoder.step(running.map(\.sequence), tokens: running.map { texts[$0.text][$0.sequence.length] })
+            let logits = decoder.step(
+                running.map(\.sequence), tokens: running.map { texts[$0.text][$0.sequence.length] })
             for (pair, own) in zip(running, logits) {
                 let error = zip(own, single[pair.text][pair.sequence.length - 1]).map { abs($0 - $1) }.max()!
                 #expect(error <= 1e-4, "text \(pair.text) step \(pair.sequence.length): off by \(error)")
@@ -84,7 +90,8 @@ import Testing
         let wiring = Wiring(layers: 1, dModel: 8, vocabulary: 5, positions: 32)
         let model = try wiring.model()
         let tokens = (0..<700).map { Int32(($0 * $0) % 5) }
-        let decoder = Decoder(model), sequence = decoder.makeSequence()
+        let decoder = Decoder(model)
+        let sequence = decoder.makeSequence()
         let logits = tokens.map { decoder.step([sequence], tokens: [$0])[0] }
         let expected = recompute(model, tokens, window: 32)
         let errors = zip(logits, expected).map { own, all in zip(own, all).map { abs($0 - $1) }.max()! }

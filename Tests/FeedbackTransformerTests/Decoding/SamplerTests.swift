@@ -6,7 +6,8 @@ import Testing
     private let logits: [Float] = [1, 3, 2, 3, -5]
 
     private func counts(_ sampler: Sampler, of logits: [Float], draws: Int = 4000) throws -> [Int] {
-        var sampler = sampler, counts = Array(repeating: 0, count: logits.count)
+        var sampler = sampler
+        var counts = Array(repeating: 0, count: logits.count)
         for _ in 0..<draws { counts[Int(try sampler.next(logits))] += 1 }
         return counts
     }
@@ -16,7 +17,8 @@ import Testing
     }
 
     @Test(arguments: [0.5, 1, 2]) func frequenciesFollowTheSoftmax(temperature: Double) throws {
-        let weights = logits.map { exp(Double($0) / temperature) }, total = weights.reduce(0, +)
+        let weights = logits.map { exp(Double($0) / temperature) }
+        let total = weights.reduce(0, +)
         let counts = try counts(Sampler(temperature: temperature, seed: 1), of: logits)
         for (count, weight) in zip(counts, weights) {
             let share = weight / total
@@ -43,7 +45,10 @@ import Testing
 
     @Test func theSameSeedGivesTheSameTokens() throws {
         var (a, b, c) = (try Sampler(seed: 8), try Sampler(seed: 8), try Sampler(seed: 9))
-        let (x, y, z) = try ((0..<50).map { _ in try a.next(logits) }, (0..<50).map { _ in try b.next(logits) }, (0..<50).map { _ in try c.next(logits) })
+        let (x, y, z) = try (
+            (0..<50).map { _ in try a.next(logits) }, (0..<50).map { _ in try b.next(logits) },
+            (0..<50).map { _ in try c.next(logits) }
+        )
         #expect(x == y)
         #expect(x != z)
     }

@@ -14,7 +14,8 @@ import Testing
         _ prompt: String = "ab", maxTokens: Int = 60, temperature: Double = 1, stops: [String] = []
     ) throws -> [String] {
         var generator = try TextGenerator(
-            folder, prompt: prompt, maxTokens: maxTokens, sampler: Sampler(temperature: temperature, seed: 3), stops: stops)
+            folder, prompt: prompt, maxTokens: maxTokens, sampler: Sampler(temperature: temperature, seed: 3),
+            stops: stops)
         var pieces: [String] = []
         while let piece = try generator.next() { pieces.append(piece) }
         #expect(try generator.next() == nil)

@@ -27,7 +27,8 @@ import Testing
         var random = RandomSource(seed: 11)
         for parameter in parameters.table.parameters {
             // A few of each, the last rows among them: in position tables those are the nearest offsets.
-            let some = Set((0..<4).map { _ in random.below(parameter.count) } + [parameter.count - 1, max(0, parameter.count - 9)])
+            let some = Set(
+                (0..<4).map { _ in random.below(parameter.count) } + [parameter.count - 1, max(0, parameter.count - 9)])
             for index in some.map({ parameter.offset + $0 }) {
                 let step = 1e-5
                 let difference = (loss(index, step) - loss(index, -step)) / (2 * step)
@@ -49,10 +50,15 @@ import Testing
 
     @Test(arguments: Wiring.all, sizes) func engineAgreesWithReference(wiring: Wiring, size: Wiring) throws {
         var wiring = wiring
-        (wiring.steps, wiring.batch, wiring.layers, wiring.positions) = (size.steps, size.batch, size.layers, size.positions)
-        (wiring.dModel, wiring.heads, wiring.dFF, wiring.vocabulary) = (size.dModel, size.heads, size.dFF, size.vocabulary)
+        (wiring.steps, wiring.batch, wiring.layers, wiring.positions) = (
+            size.steps, size.batch, size.layers, size.positions
+        )
+        (wiring.dModel, wiring.heads, wiring.dFF, wiring.vocabulary) = (
+            size.dModel, size.heads, size.dFF, size.vocabulary
+        )
         if wiring.window != nil { wiring.window = max(1, size.steps * 2 / 3) }
-        let exact = wiring.parameters(ReferenceExecutor()), fast = ParameterStore(exact.table, executor: CPUExecutor())
+        let exact = wiring.parameters(ReferenceExecutor())
+        let fast = ParameterStore(exact.table, executor: CPUExecutor())
         fast.copy(from: exact)
         exact.copy(from: fast)  // the same numbers, rounded to float32
         let reference = wiring.pass(exact) { ReferenceExecutor() }
@@ -65,7 +71,8 @@ import Testing
             #expect(abs(sum.loss - expected.loss) <= 1e-5 * abs(expected.loss))
             #expect(sum.targets == expected.targets)
             for parameter in exact.table.parameters {
-                let gradient = engine.gradient[parameter.name].values, exact = reference.gradient[parameter.name].values
+                let gradient = engine.gradient[parameter.name]
+                let exact = reference.gradient[parameter.name]
                 let norm = exact.reduce(0) { $0 + $1 * $1 }.squareRoot()
                 let error = zip(gradient, exact).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) }.squareRoot()
                 #expect(error <= 1e-4 * norm + 1e-6, "\(parameter.name): \(error) of \(norm)")

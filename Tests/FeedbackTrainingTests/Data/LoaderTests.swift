@@ -1,0 +1,89 @@
+import FeedbackTraining
+import FeedbackTransformer
+import Testing
+
+@Suite struct LoaderTests {
+    private let tokens = (0..<1000).map { Int32($0) }
+
+    @Test func targetsFollowInputs() throws {
+        var loader = try ShuffledLoader(tokens, sequenceLength: 7, batchSize: 3, seed: 1)
+        for _ in 0..<200 {
+            let batch = loader.next()
+            #expect(batch.inputs.count == 21)
+            for t in 0..<7 {
+                for row in 0..<3 {
+                    #expect(batch.targets[t * 3 + row] == batch.inputs[t * 3 + row] + 1)
+                    if t > 0 { #expect(batch.inputs[t * 3 + row] == batch.inputs[(t - 1) * 3 + row] + 1) }
+                }
+            }
+        }
+    }
+
+    /// An epoch visits every window once, each started up to T − 1 later, in another order than the last epoch.
+    @Test func anEpochVisitsEveryWindowOnce() throws {
+        var loader = try ShuffledLoader(tokens, sequenceLength: 9, batchSize: 3, seed: 1)
+        #expect(loader.windows == 111 && loader.batchesPerEpoch == 37)
+        var orders: [[Int]] = []
+        for _ in 0..<2 {
+            let starts = (0..<37).flatMap { _ in loader.next().inputs.prefix(3).map(Int.init) }
+            #expect(Set(starts.map { $0 / 9 }).count > 60)
+            orders.append(starts)
+        }
+        #expect(orders[0] != orders[1])
+        // Each window's start lies in the window or is the first of the next: w·T + jitter, jitter < T.
+        let sorted = orders[0].sorted()
+        for (window, start) in sorted.enumerated() { #expect((window * 9..<(window + 1) * 9).contains(start)) }
+    }
+
+    @Test func theSameSeedGivesTheSameBatches() throws {
+        var (a, b) = (
+            try ShuffledLoader(tokens, sequenceLength: 8, batchSize: 4, seed: 5),
+            try ShuffledLoader(tokens, sequenceLength: 8, batchSize: 4, seed: 5)
+        )
+        var other = try ShuffledLoader(tokens, sequenceLength: 8, batchSize: 4, seed: 6)
+        var differs = false
+        for _ in 0..<100 {
+            let batch = a.next()
+            #expect(batch == b.next())
+            differs = differs || batch != other.next()
+        }
+        #expect(differs)
+    }
+
+    /// From any place, also across the end of an epoch.
+    @Test func resumesAnywhere() throws {
+        var loader = try ShuffledLoader(tokens, sequenceLength: 10, batchSize: 7, seed: 2)
+        for taken in [0, 1, 5, 14, 15, 40] {
+            for _ in 0..<taken { _ = loader.next() }
+            var resumed = try ShuffledLoader(tokens, sequenceLength: 10, batchSize: 7, seed: 99)
+            try resumed.resume(at: loader.cursor)
+            var copy = loader
+            for _ in 0..<50 { #expect(resumed.next() == copy.next()) }
+        }
+    }
+
+    @Test func shortTexts() throws {
+        #expect(throws: CorpusError.self) { try ShuffledLoader([1, 2, 3], sequenceLength: 3, batchSize: 1, seed: 1) }
+        var loader = try ShuffledLoader([1, 2, 3, 4], sequenceLength: 3, batchSize: 2, seed: 1)
+        #expect(loader.next().inputs == [1, 1, 2, 2, 3, 3])
+    }
+
+    /// Every token but the first is a target exactly once, after its own predecessor, whatever the sizes.
+    @Test(arguments: [(2, 5, 3), (10, 3, 4), (101, 7, 5), (1000, 64, 32), (50, 100, 1)])
+    func sequentialCoversTheWholeText(count: Int, steps: Int, rows: Int) {
+        let tokens = (0..<count).map { Int32($0) }
+        var loader = SequentialLoader(tokens, sequenceLength: steps, batchSize: rows)
+        var seen = Array(repeating: 0, count: count)
+        var last: [Int32?] = Array(repeating: nil, count: loader.rows)
+        while let batch = loader.next() {
+            #expect(batch.steps == steps && batch.rows == loader.rows)
+            for (index, target) in batch.targets.enumerated() where target >= 0 {
+                #expect(batch.inputs[index] == target - 1)
+                if let before = last[index % batch.rows] { #expect(batch.inputs[index] == before) }
+                last[index % batch.rows] = target
+                seen[Int(target)] += 1
+            }
+        }
+        #expect(seen == [0] + Array(repeating: 1, count: count - 1))
+    }
+}

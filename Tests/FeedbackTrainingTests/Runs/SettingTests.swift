@@ -1,0 +1,74 @@
+import FeedbackTraining
+import FeedbackTransformer
+import Foundation
+import Testing
+
+@Suite struct SettingTests {
+    private func apply(_ yaml: String) throws -> RunConfiguration {
+        let file = FileManager.default.temporaryDirectory.appending(path: "\(UUID().uuidString).yaml")
+        defer { try? FileManager.default.removeItem(at: file) }
+        try Data(yaml.utf8).write(to: file)
+        var configuration = RunConfiguration()
+        try configuration.apply(contentsOf: file)
+        return configuration
+    }
+
+    @Test(arguments: RunConfiguration.Preset.allCases) func presetsArePossibleAndSurviveYAML(
+        preset: RunConfiguration.Preset
+    ) throws {
+        var configuration = RunConfiguration(preset: preset)
+        try configuration.validate()
+        configuration.memoryWindow = 17
+        configuration.samplePrompt = "yes: \"no\" # 1\n"
+        configuration.data = "1e3"
+        configuration.learningRate = 1.0 / 3
+        #expect(try apply(configuration.yaml()) == configuration)
+    }
+
+    @Test func filesSetWhatTheyName() throws {
+        let configuration = try apply("layers: 7\nlearning-rate: 3e-4\nmemory: per-layer\nepochs: 2 # enough\n")
+        #expect(configuration.layers == 7 && configuration.learningRate == 3e-4 && configuration.memory == .perLayer)
+        #expect(configuration.length == .epochs(2))
+        #expect(try apply("") == RunConfiguration())
+    }
+
+    @Test func environmentSetsWhatItNames() throws {
+        var configuration = RunConfiguration()
+        try configuration.apply(environment: ["FEEDBACK_D_FF": "99", "FEEDBACK_DATA_DIR": "/x", "HOME": "/"])
+        #expect(configuration.dFF == 99)
+        #expect(throws: ConfigurationError("FEEDBACK_HEADS: heads is two; it must be a whole number from 1 to 65536")) {
+            try configuration.apply(environment: ["FEEDBACK_HEADS": "two"])
+        }
+    }
+
+    @Test func unknownKeysAreNamedWithTheNearest() {
+        #expect {
+            try apply("layer: 3")
+        } throws: { "\($0)".hasSuffix("there is no setting layer; did you mean layers?") }
+        #expect {
+            try apply("d_model: 3")
+        } throws: { "\($0)".hasSuffix("there is no setting d_model; did you mean d-model?") }
+    }
+
+    @Test(arguments: [
+        "layers: 0", "layers: -3", "layers: 1.5", "layers: many", "layers: 99999999999999999999", "layers: [1]",
+        "layers:",
+        "learning-rate: nan", "learning-rate: inf", "learning-rate: -1", "learning-rate: 1e400", "beta2: 1", "heads: 0",
+        "d-model: 1000000000", "batch-size: 1000000000", "memory-window: 4097", "memory-window: 0", "memory: sometimes",
+        "- layers", "just text", "layers: 3\nlayers: 4", "a: b: c", "? [x]\n: 1", "seed: -1", "data: ''",
+    ]) func unusableFilesAreRefused(yaml: String) {
+        #expect(throws: ConfigurationError.self) { try apply(yaml) }
+    }
+
+    @Test func everySettingReadsItsOwnText() throws {
+        var configuration = RunConfiguration(preset: .labml)
+        configuration.memoryWindow = 5
+        for setting in Setting.all {
+            guard let text = setting.text(configuration) else { continue }
+            var copy = configuration
+            try setting.set(text, in: &copy)
+            #expect(copy == configuration, "\(setting.name)")
+            #expect(!setting.summary.isEmpty)
+        }
+    }
+}

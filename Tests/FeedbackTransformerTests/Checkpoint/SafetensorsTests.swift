@@ -1,0 +1,217 @@
+import FeedbackTransformer
+import Foundation
+import Testing
+
+/// A folder for one test, removed with it.
+final class TemporaryFolder {
+    let url: URL
+
+    init() throws {
+        url = FileManager.default.temporaryDirectory.appending(path: "feedback-test-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
+    }
+    deinit { try? FileManager.default.removeItem(at: url) }
+
+    func file(_ name: String) -> URL { url.appending(path: name) }
+}
+
+/// A file of a header and data, with the header's true length unless another is given.
+func safetensors(_ header: String, data: Int = 0, length: UInt64? = nil) -> Data {
+    var bytes = withUnsafeBytes(of: (length ?? UInt64(header.utf8.count)).littleEndian) { Data($0) }
+    bytes.append(Data(header.utf8))
+    bytes.append(Data((0..<data).map { UInt8($0 % 251) }))
+    return bytes
+}
+
+@Suite struct SafetensorsTests {
+    @Test func writesAndReadsBack() throws {
+        let folder = try TemporaryFolder()
+        let values: [Float] = [1, -2.5, .pi, 0, .leastNonzeroMagnitude, 3e38]
+        try values.withUnsafeBufferPointer { values in
+            try Safetensors.write(
+                [
+                    .init(name: "b \"quoted\" ü", shape: [2, 3], values: { values }),
+                    .init(name: "a", shape: [], values: { .init(rebasing: values[2..<3]) }),
+                    .init(name: "empty", shape: [0, 4], values: { .init(rebasing: values[0..<0]) }),
+                ], metadata: ["format": "pt", "note": "x/y"], to: folder.file("x.safetensors"))
+        }
+        let file = try Safetensors(contentsOf: folder.file("x.safetensors"))
+        #expect(try file.floats("b \"quoted\" ü", shape: [2, 3]) == values)
+        #expect(try file.floats("a") == [.pi])
+        #expect(try file.floats("empty", shape: [0, 4]) == [])
+        #expect(file.metadata == ["format": "pt", "note": "x/y"])
+        #expect(file.entries.count == 3)
+    }
+
+    /// The bytes as other readers expect them: `{` first, by name, contiguous, data aligned to 8.
+    @Test func writtenBytes() throws {
+        let folder = try TemporaryFolder()
+        let values: [Float] = [1, 2]
+        try values.withUnsafeBufferPointer { values in
+            try Safetensors.write(
+                [
+                    .init(name: "w", shape: [2], values: { values }),
+                    .init(name: "b", shape: [1], values: { .init(rebasing: values[1...]) }),
+                ],
+                to: folder.file("x.safetensors"))
+        }
+        let data = try Data(contentsOf: folder.file("x.safetensors"))
+        let header =
+            #"{"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"w":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#
+        let padded = header + String(repeating: " ", count: (8 - header.count % 8) % 8)
+        #expect(data.prefix(8) == withUnsafeBytes(of: UInt64(padded.count).littleEndian) { Data($0) })
+        #expect(String(decoding: data[8..<8 + padded.count], as: UTF8.self) == padded)
+        #expect(data.suffix(12) == Data([0, 0, 0, 64, 0, 0, 128, 63, 0, 0, 0, 64]))
+    }
+
+    @Test func readsWhatOthersWrite() throws {
+        let header =
+            "{ \"__metadata__\" : {\"a\\u0041\":\"\\n\"},\n\"x\":{\"shape\":[2, 1],\"dtype\":\"I32\",\"data_offsets\":[4,12]},\t\"y\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]}}   "
+        let file = try Safetensors(data: safetensors(header, data: 12))
+        #expect(file.metadata == ["aA": "\n"])
+        #expect(try file.integers("x") == [0x0706_0504, 0x0b0a_0908])
+        #expect(throws: SafetensorsError.missing("z")) { try file.floats("z") }
+        #expect(throws: SafetensorsError.mismatch(name: "x", found: "I32 [2, 1]", needed: "F32 [2]")) {
+            try file.floats("x", shape: [2])
+        }
+    }
+
+    /// Each breaks one rule of the format.
+    static let malformed: [(String, Data)] = [
+        ("empty", Data()), ("seven bytes", Data(repeating: 0, count: 7)),
+        ("no header", safetensors("")), ("header beyond the file", safetensors("{}", length: 3)),
+        ("huge header", safetensors("{}", length: 100_000_001)), ("endless header", safetensors("{}", length: .max)),
+        ("space first", safetensors(" {}")), ("list", safetensors("[]")), ("cut off", safetensors("{\"a\":")),
+        ("something after", safetensors("{}x")), ("zero bytes after", safetensors("{}\u{0}")),
+        ("trailing data", safetensors("{}", data: 1)), ("trailing comma", safetensors("{\"__metadata__\":{},}")),
+        ("control character", safetensors("{\"a\u{1}\":{}}")), ("bad escape", safetensors("{\"a\\x\":{}}")),
+        ("ends in an escape", safetensors("{\"a\\")), ("ends in a string", safetensors("{\"a")),
+        ("metadata twice", safetensors("{\"__metadata__\":{},\"__metadata__\":{}}")),
+        ("metadata key twice", safetensors("{\"__metadata__\":{\"a\":\"1\",\"a\":\"1\"}}")),
+        ("metadata number", safetensors("{\"__metadata__\":{\"a\":1}}")),
+        (
+            "name twice",
+            tensor(
+                [
+                    "\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}",
+                    "\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}",
+                ], 8)
+        ),
+        ("unknown field", entry("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"x\":1", 4)),
+        ("field twice", entry("\"dtype\":\"F32\",\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]", 4)),
+        ("no dtype", entry("\"shape\":[1],\"data_offsets\":[0,4]", 4)),
+        ("no shape", entry("\"dtype\":\"F32\",\"data_offsets\":[0,4]", 4)),
+        ("no offsets", entry("\"dtype\":\"F32\",\"shape\":[1]", 4)),
+        ("unknown type", entry("\"dtype\":\"F33\",\"shape\":[1],\"data_offsets\":[0,4]", 4)),
+        ("three offsets", entry("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4,4]", 4)),
+        ("backward", entry("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,0]", 4)),
+        ("negative", entry("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[-4,0]", 4)),
+        ("fraction", entry("\"dtype\":\"F32\",\"shape\":[1.0],\"data_offsets\":[0,4]", 4)),
+        ("exponent", entry("\"dtype\":\"F32\",\"shape\":[1e0],\"data_offsets\":[0,4]", 4)),
+        ("leading zero", entry("\"dtype\":\"F32\",\"shape\":[01],\"data_offsets\":[0,4]", 4)),
+        ("beyond an integer", entry("\"dtype\":\"F32\",\"shape\":[99999999999999999999],\"data_offsets\":[0,4]", 4)),
+        ("too small", entry("\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]", 4)),
+        ("too large", entry("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,8]", 8)),
+        ("overflowing shape", entry("\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,4]", 4)),
+        (
+            "overflowing to zero",
+            entry("\"dtype\":\"F32\",\"shape\":[9223372036854775807,2,0],\"data_offsets\":[0,0]", 0)
+        ),
+        ("beyond the data", entry("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]", 3)),
+        ("hole before", entry("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]", 8)),
+        (
+            "overlap",
+            tensor(
+                [
+                    "\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}",
+                    "\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}",
+                ], 8)
+        ),
+        (
+            "hole between",
+            tensor(
+                [
+                    "\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}",
+                    "\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[8,12]}",
+                ], 12)
+        ),
+        ("not UTF-8", Data([5, 0, 0, 0, 0, 0, 0, 0]) + Data([0x7b, 0x22, 0xff, 0x22, 0x7d])),
+    ]
+    private static func entry(_ fields: String, _ data: Int) -> Data { safetensors("{\"a\":{\(fields)}}", data: data) }
+    private static func tensor(_ entries: [String], _ data: Int) -> Data {
+        safetensors("{\(entries.joined(separator: ","))}", data: data)
+    }
+
+    @Test(arguments: malformed.indices) func malformedFilesAreRefused(index: Int) {
+        let (what, data) = Self.malformed[index]
+        #expect("\(what)") {
+            try Safetensors(data: data)
+        } throws: { error in
+            if case SafetensorsError.malformed = error { true } else { false }
+        }
+    }
+
+    /// A header as long as allowed that says nothing costs no more than its length.
+    @Test func deepNestingIsRefusedAtOnce() {
+        let header = "{\"a\":" + String(repeating: "{\"a\":", count: 100_000)
+        #expect(throws: SafetensorsError.self) { try Safetensors(data: safetensors(header)) }
+    }
+
+    /// 10,000 files with random damage: each is refused with a typed error, or is still well-formed and then has exactly
+    /// the values that its bytes say.
+    @Test func mutatedFilesAreReadOrRefused() throws {
+        let folder = try TemporaryFolder()
+        let values = (0..<24).map { Float($0) / 7 }
+        try values.withUnsafeBufferPointer { values in
+            try Safetensors.write(
+                ["one", "two", "three"].map {
+                    .init(name: $0, shape: [4, 2], values: { .init(rebasing: values[0..<8]) })
+                },
+                metadata: ["format": "pt"], to: folder.file("x.safetensors"))
+        }
+        let original = try Data(contentsOf: folder.file("x.safetensors"))
+        let headerEnd = 8 + Int(original[0]) + Int(original[1]) << 8
+        var random = RandomSource(seed: 6)
+        var refused = 0
+        var read = 0
+        for _ in 0..<10_000 {
+            var data = original
+            for _ in 0...random.below(3) {
+                let at = random.below(random.below(4) > 0 ? min(headerEnd, data.count) : data.count)
+                switch random.below(6) {
+                case 0: data[at] = UInt8(random.below(256))
+                case 1: data[at] ^= 1 << UInt8(random.below(8))
+                case 2: data.remove(at: at)
+                case 3: data.insert(UInt8(random.below(256)), at: at)
+                case 4: data = data.prefix(at)
+                default:
+                    let length = min(random.below(24), data.count - at)
+                    data.insert(contentsOf: data[at..<at + length], at: random.below(data.count))
+                }
+                data = Data(data)
+                if data.isEmpty { break }
+            }
+            do throws(SafetensorsError) {
+                let file = try Safetensors(data: data)
+                read += 1
+                let start = 8 + data.prefix(4).reversed().reduce(0) { $0 << 8 | Int($1) }
+                for (name, entry) in file.entries where entry.dtype == .f32 {
+                    let floats = try file.floats(name, shape: entry.shape)
+                    let bytes = floats.withUnsafeBytes { Data($0) }
+                    #expect(bytes == data[start + entry.range.lowerBound..<start + entry.range.upperBound])
+                }
+            } catch {
+                #expect(!error.description.isEmpty)
+                refused += 1
+            }
+        }
+        #expect(refused > 5000 && read > 100, "\(refused) refused, \(read) read")
+    }
+
+    @Test func whatIsNoFileIsRefused() throws {
+        let folder = try TemporaryFolder()
+        #expect(throws: FileError.self) { try Safetensors(contentsOf: folder.file("missing")) }
+        #expect(throws: FileError.self) { try Safetensors(contentsOf: folder.url) }
+        #expect(throws: FileError.self) { try Safetensors(contentsOf: URL(filePath: "/dev/zero")) }
+    }
+}
