@@ -1,0 +1,51 @@
+# make demo   trains a small model on Tiny Shakespeare and lets it write: about two minutes after the build
+# make test   every test, in debug and in release
+#
+# Both install what is missing first. What remains to be had beforehand is a Swift toolchain, 6.2 or newer.
+
+SWIFT ?= swift
+FEEDBACK = .build/release/feedback
+PROGRAMS = --layers 2 --d-model 64 --d-ff 256 --sequence-length 32 --batch-size 32 --steps 12000 --eval-interval 4000 \
+	--sample-interval 2000 --checkpoint-interval 4000
+
+# Homebrew's headers and libraries are not on the compiler's own paths.
+ifeq ($(shell uname), Darwin)
+BREW := $(shell brew --prefix)
+FLAGS = -Xcc -I$(BREW)/include -Xlinker -L$(BREW)/lib
+endif
+
+.PHONY: setup build demo test lint interoperability clean
+
+setup:
+	@Makefiles/setup.sh
+
+build: setup
+	$(SWIFT) build -c release --product feedback $(FLAGS)
+
+# Without Tiny Shakespeare the demo learns to run programs in its head: see Data/Tasks/VariableAssignment.swift.
+demo: build
+	@run=runs/demo-$$(date +%Y%m%d-%H%M%S); \
+	if $(FEEDBACK) data fetch >/dev/null; then \
+		$(FEEDBACK) train --preset demo --output $$run \
+		&& echo && echo "What the model writes after \"ROMEO:\" ($(FEEDBACK) generate $$run --prompt ROMEO:)" && echo \
+		&& $(FEEDBACK) generate $$run --prompt "ROMEO:" --max-tokens 600 --temperature 0.8 --echo; \
+	else \
+		echo "Then programs: what does each print? The model's answers, right and wrong, appear below." \
+		&& $(FEEDBACK) train --preset demo --data variables-3 $(PROGRAMS) --output $$run \
+		&& echo && echo "Programs that it has never seen ($(FEEDBACK) evaluate $$run --split test):" \
+		&& $(FEEDBACK) evaluate $$run --split test; \
+	fi
+
+test: setup
+	$(SWIFT) test $(FLAGS)
+	$(SWIFT) test -c release -Xswiftc -enable-testing --scratch-path .build-release-tests $(FLAGS)
+
+lint:
+	$(SWIFT) format lint --strict --recursive Package.swift Sources Tests
+
+# Reads our files with the official Python packages; needs Python and PyPI.
+interoperability: build
+	Tests/Interoperability/check.sh $(FEEDBACK)
+
+clean:
+	rm -rf .build .build-release-tests
