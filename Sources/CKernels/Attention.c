@@ -5,12 +5,12 @@
 
 static inline long padded(long K) { return (K + 15) & ~15L; }
 
-void feedback_append(const float *x, long K, long slot, float *overSlots, float *overHead) {
+void feedback_append(const float *x, long K, long slot, void *overSlots, void *overHead) {
     if (overSlots) {
-        float *block = overSlots + (slot / 16) * K * 16 + slot % 16;
+        float *block = (float *)overSlots + (slot / 16) * K * 16 + slot % 16;
         for (long k = 0; k < K; k++) block[k * 16] = x[k];
     }
-    if (overHead) memcpy(overHead + slot * padded(K), x, (size_t)K * sizeof(float));
+    if (overHead) memcpy((float *)overHead + slot * padded(K), x, (size_t)K * sizeof(float));
 }
 
 // scores[16 b + lane] = bias + Σ_k q_k · (keys + positions), for `blocks` blocks of 16 slots from slot j.
@@ -22,15 +22,17 @@ INLINE void score_blocks(
     const float *key = keys + j * K;
     const float *position = positions + j;
     for (long k = 0; k < K; k++) {
-        for (int b = 0; b < blocks; b++)
+        for (int b = 0; b < blocks; b++) {
             sum[b] += q[k] * (LOAD(key + (b * K + k) * 16) + LOAD(position + k * positionStride + 16 * b));
+        }
     }
     for (int b = 0; b < blocks; b++) STORE(scores + j + 16 * b, sum[b]);
 }
 
 // out[16 c + lane] = Σ_j a_j · (x_j + y_j), over `columns` vectors of the head from column 0; y may be null.
 INLINE void sum_over_slots(
-    const float *a, const float *x, const float *y, long start, long end, long stride, float *out, const int columns) {
+    const float *a, const float *x, const float *y, long start, long end, long stride, float *out,
+    const int columns) {
     v16 even[4] = {{0}}, odd[4] = {{0}};
     long j = start;
     for (; j + 1 < end; j += 2) {
@@ -69,8 +71,10 @@ INLINE void sum_over_slots_all(
 }
 
 KERNEL void feedback_attend(
-    const float *q, const float *keys, const float *values, const float *positions, long positionStride,
-    const float *positionBias, long start, long end, long K, float *p, float *out) {
+    const void *q, const void *keys, const void *values, const void *positions, long positionStride,
+    const float *positionBias, long start, long end, long K, void *probabilities, void *out,
+    uint32_t key, uint32_t threshold, float scale) {
+    float *p = probabilities;
     const long first = start & ~15L, last = (end + 15) & ~15L;
 
     // 1. s_j = q · (k_j + u_j) + s_j
@@ -101,33 +105,58 @@ KERNEL void feedback_attend(
     STORE(p + last, (v16){0});
 
     // 3. out = Σ_j p_j v_j
-    sum_over_slots_all(p, values, 0, start, end, K, out);
+    if (threshold == 0) {
+        sum_over_slots_all(p, values, 0, start, end, K, out);
+        return;
+    }
+    float kept[last - first];
+    for (j = first; j < last; j++) {
+        const int drops = feedback_hash(key, (uint32_t)j) < threshold;
+        kept[j - first] = drops ? 0 : scale * p[j];
+        p[j] = drops ? -p[j] : p[j];
+    }
+    sum_over_slots_all(kept - first, values, 0, start, end, K, out);
 }
 
 INLINE void score_gradient_blocks(
-    const float *dout, const float *p, const float *values, float delta, long j, long K, float *ds, const int blocks) {
+    const float *dout, const float *p, const float *values, float delta, long j, long K, float *ds,
+    const int blocks) {
     v16 sum[4];
     for (int b = 0; b < blocks; b++) sum[b] = (v16){0} - delta;
     const float *value = values + j * K;
     for (long k = 0; k < K; k++)
-        for (int b = 0; b < blocks; b++) sum[b] += dout[k] * LOAD(value + (b * K + k) * 16);
+        for (int b = 0; b < blocks; b++) {
+            sum[b] += dout[k] * LOAD(value + (b * K + k) * 16);
+        }
     for (int b = 0; b < blocks; b++) STORE(ds + j + 16 * b, sum[b] * LOAD(p + j + 16 * b));
 }
 
 KERNEL void feedback_attend_backward(
-    const float *dout, const float *out, const float *p, const float *keys, const float *values,
-    const float *positions, long start, long end, long K, float *ds, float *dq) {
+    const void *dcontext, const void *context, void *probabilities, const void *keys, const void *values,
+    const void *positions, long start, long end, long K, void *scoreGradients, void *dq, float scale) {
+    const float *dout = dcontext, *out = context;
+    float *p = probabilities, *ds = scoreGradients;
     const long first = start & ~15L, last = (end + 15) & ~15L;
 
     // 3. dp_j = dout · v_j, and 2. ds_j = p_j (dp_j − Σ_i p_i dp_i), where Σ_i p_i dp_i = dout · out
     float delta = 0;
     for (long k = 0; k < K; k++) delta += dout[k] * out[k];
+    float shares[scale == 1 ? 1 : last - first];
+    if (scale != 1) {
+        for (long j = first; j < last; j++) {
+            shares[j - first] = delta * fabsf(p[j]);
+            p[j] = p[j] > 0 ? scale * p[j] : 0;
+        }
+        delta = 0;
+    }
     long j = first;
     for (; j + 64 <= last; j += 64) score_gradient_blocks(dout, p, values, delta, j, K, ds, 4);
     for (; j + 32 <= last; j += 32) score_gradient_blocks(dout, p, values, delta, j, K, ds, 2);
     for (; j < last; j += 16) score_gradient_blocks(dout, p, values, delta, j, K, ds, 1);
     STORE(ds + first - 16, (v16){0});
     STORE(ds + last, (v16){0});
+    if (scale != 1)
+        for (j = first; j < last; j++) ds[j] -= shares[j - first];
 
     // 1. dq = Σ_j ds_j (k_j + u_j)
     sum_over_slots_all(ds, keys, positions, start, end, K, dq);
@@ -161,7 +190,7 @@ INLINE void gather_rows(
 }
 
 KERNEL void feedback_gather_slots(
-    const float *a, long aStride, const float *b, long bStride, long t0, long t1, long j0, long j1, long before,
+    const void *a, long aStride, const void *b, long bStride, long t0, long t1, long j0, long j1, long before,
     long window, long K, float *dst) {
     for (long j = j0; j < j1;) {
         const long slots = j + 8 <= j1 ? 8 : 1;
@@ -169,7 +198,7 @@ KERNEL void feedback_gather_slots(
         const long from = t0 > j - before + 1 ? t0 : j - before + 1;
         const long seen = j + slots - 1 - before + window + 1, to = t1 < seen ? t1 : seen;
         if (from < to) {
-            const float *first = a + from * aStride + j, *right = b + from * bStride;
+            const float *first = (const float *)a + from * aStride + j, *right = (const float *)b + from * bStride;
             if (slots == 8)
                 gather_rows(first, aStride, right, bStride, to - from, K, dst + j * padded(K), 8);
             else
@@ -180,14 +209,15 @@ KERNEL void feedback_gather_slots(
 }
 
 KERNEL void feedback_gather_offsets(
-    const float *a, long aStride, const float *b, long bStride, long t0, long t1, long before, long reach, long K,
+    const void *a, long aStride, const void *b, long bStride, long t0, long t1, long before, long reach, long K,
     float *dst) {
     for (long c = 0; c < reach;) {
         const long rows = c + 8 <= reach ? 8 : 1;
         // Offset reach − c exists from step reach − c − before on.
         const long exists = reach - (c + rows - 1) - before, from = t0 > exists ? t0 : exists;
         if (from < t1) {
-            const float *first = a + from * aStride + (before + from - reach + c), *right = b + from * bStride;
+            const float *first = (const float *)a + from * aStride + (before + from - reach + c);
+            const float *right = (const float *)b + from * bStride;
             if (rows == 8)
                 gather_rows(first, aStride + 1, right, bStride, t1 - from, K, dst + c * padded(K), 8);
             else
@@ -198,10 +228,10 @@ KERNEL void feedback_gather_offsets(
 }
 
 KERNEL void feedback_sum_offsets(
-    const float *a, long aStride, long t0, long t1, long before, long reach, float *sums) {
+    const void *a, long aStride, long t0, long t1, long before, long reach, float *sums) {
     for (long t = t0; t < t1; t++) {
         const long visible = before + t < reach ? before + t : reach;
-        const float *row = a + t * aStride + before + t - reach;
+        const float *row = (const float *)a + t * aStride + before + t - reach;
         for (long c = reach - visible; c < reach; c++) sums[c] += row[c];
     }
 }

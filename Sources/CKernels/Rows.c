@@ -4,43 +4,12 @@
 // Plain loops that the compiler vectorises; sums may be reordered, in the same way at every run.
 #define REORDER_SUMS _Pragma("clang fp reassociate(on)")
 
-KERNEL void feedback_normalize(const float *x, long rows, long columns, float *y, float *r) {
-    REORDER_SUMS
-    for (long row = 0; row < rows; row++, x += columns, y += columns) {
-        float sum = 0, squares = 0;
-        for (long c = 0; c < columns; c++) sum += x[c];
-        const float mean = sum / (float)columns;
-        for (long c = 0; c < columns; c++) squares += (x[c] - mean) * (x[c] - mean);
-        const float inverse = 1.0f / sqrtf(squares / (float)columns + 1e-5f);
-        for (long c = 0; c < columns; c++) y[c] = (x[c] - mean) * inverse;
-        r[row] = inverse;
-    }
-}
+#define VARIANT KERNEL
+#define NAME(function) function
+typedef float operand;
+#include "OperandRows.h"
 
-KERNEL void feedback_normalize_backward(
-    const float *dy, const float *y, const float *r, long rows, long columns, float *dx) {
-    REORDER_SUMS
-    for (long row = 0; row < rows; row++, dy += columns, y += columns, dx += columns) {
-        float sum = 0, dot = 0;
-        for (long c = 0; c < columns; c++) {
-            sum += dy[c];
-            dot += dy[c] * y[c];
-        }
-        sum /= (float)columns;
-        dot /= (float)columns;
-        const float inverse = r[row];
-        for (long c = 0; c < columns; c++) dx[c] += inverse * (dy[c] - sum - y[c] * dot);
-    }
-}
-
-KERNEL void feedback_relu_backward(const float *h, long count, float *dh) {
-    for (long i = 0; i < count; i++) dh[i] = h[i] > 0 ? dh[i] : 0;
-}
-
-KERNEL void feedback_add_column_sums(const float *x, long rows, long stride, long columns, float *sums) {
-    for (long row = 0; row < rows; row++)
-        for (long c = 0; c < columns; c++) sums[c] += x[row * stride + c];
-}
+void feedback_narrow(const float *x, long count, void *out) { memcpy(out, x, (size_t)count * sizeof(float)); }
 
 KERNEL void feedback_weighted_sum(const float *const *x, const float *a, long layers, long count, float *m) {
     for (long i = 0; i < count; i++) m[i] = a[0] * x[0][i];

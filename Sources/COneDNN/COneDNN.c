@@ -13,18 +13,18 @@
 #if V3
 typedef dnnl_memory_desc_t descriptor;
 static void release(descriptor d) { if (d) dnnl_memory_desc_destroy(d); }
-static dnnl_status_t describe(descriptor *d, const dnnl_dims_t dims, const dnnl_dims_t strides) {
-    return strides ? dnnl_memory_desc_create_with_strides(d, 2, dims, dnnl_f32, strides)
-                   : dnnl_memory_desc_create_with_tag(d, 2, dims, dnnl_f32, dnnl_format_tag_any);
+static dnnl_status_t describe(descriptor *d, const dnnl_dims_t dims, const dnnl_dims_t strides, dnnl_data_type_t type) {
+    return strides ? dnnl_memory_desc_create_with_strides(d, 2, dims, type, strides)
+                   : dnnl_memory_desc_create_with_tag(d, 2, dims, type, dnnl_format_tag_any);
 }
 static dnnl_status_t copy(descriptor *to, const_dnnl_memory_desc_t from) { return dnnl_memory_desc_clone(to, from); }
 #define CONST(d) (d)
 #else
 typedef dnnl_memory_desc_t descriptor;
 static void release(descriptor d) { (void)d; }
-static dnnl_status_t describe(descriptor *d, const dnnl_dims_t dims, const dnnl_dims_t strides) {
-    return strides ? dnnl_memory_desc_init_by_strides(d, 2, dims, dnnl_f32, strides)
-                   : dnnl_memory_desc_init_by_tag(d, 2, dims, dnnl_f32, dnnl_format_tag_any);
+static dnnl_status_t describe(descriptor *d, const dnnl_dims_t dims, const dnnl_dims_t strides, dnnl_data_type_t type) {
+    return strides ? dnnl_memory_desc_init_by_strides(d, 2, dims, type, strides)
+                   : dnnl_memory_desc_init_by_tag(d, 2, dims, type, dnnl_format_tag_any);
 }
 static dnnl_status_t copy(descriptor *to, const dnnl_memory_desc_t *from) { *to = *from; return dnnl_success; }
 #define CONST(d) (&(d))
@@ -90,21 +90,23 @@ onednn_product *onednn_product_create(onednn_shape shape, const onednn_packed *l
     dnnl_post_ops_t post = NULL;
     descriptor source = {0}, weights = {0}, bias = {0}, destination = {0}, scratch = {0};
     const int64_t m = shape.m, k = shape.k, n = shape.n;
+    const dnnl_data_type_t operand = shape.narrow ? dnnl_bf16 : dnnl_f32;
+    const dnnl_data_type_t result = shape.narrow_destination ? dnnl_bf16 : dnnl_f32;
     onednn_product *product = calloc(1, sizeof *product);
     if (!product) return NULL;
     product->shape = shape;
     TRY(engine(&cpu));
-    TRY(describe(&source, (dnnl_dims_t){m, k}, shape.source_transposed ? (dnnl_dims_t){1, m} : (dnnl_dims_t){k, 1}));
-    TRY(describe(&bias, (dnnl_dims_t){1, n}, (dnnl_dims_t){n, 1}));
-    TRY(describe(&destination, (dnnl_dims_t){m, n}, (dnnl_dims_t){n, 1}));
+    TRY(describe(&source, (dnnl_dims_t){m, k}, shape.source_transposed ? (dnnl_dims_t){1, m} : (dnnl_dims_t){k, 1}, operand));
+    TRY(describe(&bias, (dnnl_dims_t){1, n}, (dnnl_dims_t){n, 1}, dnnl_f32));
+    TRY(describe(&destination, (dnnl_dims_t){m, n}, (dnnl_dims_t){n, 1}, result));
     switch (shape.layout) {
-    case onednn_weights_plain: TRY(describe(&weights, (dnnl_dims_t){k, n}, (dnnl_dims_t){n, 1})); break;
-    case onednn_weights_transposed: TRY(describe(&weights, (dnnl_dims_t){k, n}, (dnnl_dims_t){1, k})); break;
+    case onednn_weights_plain: TRY(describe(&weights, (dnnl_dims_t){k, n}, (dnnl_dims_t){n, 1}, operand)); break;
+    case onednn_weights_transposed: TRY(describe(&weights, (dnnl_dims_t){k, n}, (dnnl_dims_t){1, k}, operand)); break;
     case onednn_weights_packed:
         if (like)
             TRY(copy(&weights, CONST(like->layout)));
         else
-            TRY(describe(&weights, (dnnl_dims_t){k, n}, NULL));
+            TRY(describe(&weights, (dnnl_dims_t){k, n}, NULL, operand));
     }
 
     TRY(dnnl_primitive_attr_create(&attributes));
@@ -163,8 +165,8 @@ void onednn_product_destroy(onednn_product *product) {
 const char *onednn_product_implementation(const onednn_product *product) { return product->implementation; }
 
 int onednn_product_run(
-    onednn_product *product, const float *source, const float *weights, const onednn_packed *packed, const float *bias,
-    float *destination) {
+    onednn_product *product, const void *source, const void *weights, const onednn_packed *packed, const float *bias,
+    void *destination) {
     dnnl_status_t status;
     TRY(dnnl_memory_set_data_handle(product->source, (void *)source));
     TRY(dnnl_memory_set_data_handle(product->destination, destination));
@@ -213,7 +215,7 @@ int onednn_pack(onednn_packed *packed, const float *weights, bool transposed) {
     dnnl_stream_t stream = NULL;
     const int64_t k = packed->k, n = packed->n;
     TRY(engine(&cpu));
-    TRY(describe(&plain, (dnnl_dims_t){k, n}, transposed ? (dnnl_dims_t){1, k} : (dnnl_dims_t){n, 1}));
+    TRY(describe(&plain, (dnnl_dims_t){k, n}, transposed ? (dnnl_dims_t){1, k} : (dnnl_dims_t){n, 1}, dnnl_f32));
     TRY(dnnl_memory_create(&from, CONST(plain), cpu, (void *)weights));
     TRY(dnnl_reorder_primitive_desc_create(&prepared, CONST(plain), cpu, CONST(packed->layout), cpu, NULL));
     TRY(dnnl_primitive_create(&reorder, prepared));

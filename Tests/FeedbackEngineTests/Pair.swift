@@ -2,13 +2,16 @@ import FeedbackEngine
 import FeedbackTransformer
 import Testing
 
-/// The same numbers in the engine's float32 and in the reference's Double, so that both can be asked the same.
+/// The same numbers in the engine and in the reference's Double, so that both can be asked the same.
 struct Pair {
-    let fast = CPUExecutor()
+    let fast: CPUExecutor
     let exact = ReferenceExecutor()
     var random: RandomSource
 
-    init(seed: UInt64 = 1) { random = RandomSource(seed: seed) }
+    init(_ precision: Precision = .float32, seed: UInt64 = 1) {
+        fast = CPUExecutor(precision)
+        random = RandomSource(seed: seed)
+    }
 
     /// Normally distributed numbers, rounded to float32.
     mutating func numbers(_ count: Int, scale: Double = 1) -> [Double] {
@@ -22,14 +25,23 @@ struct Pair {
         (pair.0.all.values, pair.1.all.values) = (values, values)
         return pair
     }
+    /// The same as operands, which may be rounded further.
     mutating func operand(_ rows: Int, _ columns: Int, scale: Double = 1) -> (
         fast: Buffer<Operand>, exact: Buffer<Operand>
     ) {
-        let values = numbers(rows * columns, scale: scale)
         let pair = (fast.operand(rows, columns), exact.operand(rows, columns))
-        (pair.0.all.values, pair.1.all.values) = (values, values)
+        pair.0.all.values = numbers(rows * columns, scale: scale)
+        pair.1.all.values = pair.0.all.values
         return pair
     }
+}
+
+extension Precision {
+    /// Those that this CPU computes in.
+    static let supported = allCases.filter(\.isSupported)
+
+    /// A tolerance for float32, or one for bfloat16, which rounds every operand to 8 bits.
+    func tolerance(_ float32: Double, bfloat16: Double = 2e-2) -> Double { self == .float32 ? float32 : bfloat16 }
 }
 
 /// Elementwise agreement: float32 rounds each of the terms that a number is a sum of, so errors are measured against one or the

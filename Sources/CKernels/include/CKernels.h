@@ -1,22 +1,49 @@
 // The vector loops that Swift cannot compile for several CPUs at once.
 //
-// Sizes are in elements; every array is float32 and row-major; nothing may overlap unless said.
+// Sizes are in elements; every array is row-major; nothing may overlap unless said. `float` arrays are float32. Operands,
+// `void`, are float32 too, and bfloat16 for the function of the same name that ends in `_bfloat16`: those may only be
+// called where `feedback_has_bfloat16()`.
 // Equations and derivations stand in FeedbackEngine/Operations, beside the Swift code that calls these.
 #pragma once
 
 #include <stddef.h>
 #include <stdint.h>
 
+/// Whether this CPU multiplies bfloat16.
+int feedback_has_bfloat16(void);
+
+#define EACH_OPERAND(result, name, ...)                                                                                \
+    result name(__VA_ARGS__);                                                                                          \
+    result name##_bfloat16(__VA_ARGS__);
+
+// MARK: Memory
+
+/// Reads memory as fast as it can; returns the sum of its 32-bit words, but for the last `count` mod 512 bytes.
+uint32_t feedback_read(const void *bytes, long count);
+
 // MARK: Rows
 
+/// y = x, as operands.
+EACH_OPERAND(void, feedback_narrow, const float *x, long count, void *y)
 /// y = (x − mean(x)) · r, r = (var(x) + 1e-5)^-½, a row at a time; `r` receives one value a row.
-void feedback_normalize(const float *x, long rows, long columns, float *y, float *r);
+EACH_OPERAND(void, feedback_normalize, const float *x, long rows, long columns, void *y, float *r)
 /// dx += r · (dy − mean(dy) − y · mean(dy · y)), a row at a time.
-void feedback_normalize_backward(const float *dy, const float *y, const float *r, long rows, long columns, float *dx);
+EACH_OPERAND(
+    void, feedback_normalize_backward, const float *dy, const void *y, const float *r, long rows, long columns,
+    float *dx)
 /// dh = 0 where h ≤ 0.
-void feedback_relu_backward(const float *h, long count, float *dh);
+EACH_OPERAND(void, feedback_relu_backward, const void *h, long count, void *dh)
 /// sums[c] += Σ_r x[r · stride + c].
-void feedback_add_column_sums(const float *x, long rows, long stride, long columns, float *sums);
+EACH_OPERAND(void, feedback_add_column_sums, const void *x, long rows, long stride, long columns, float *sums)
+/// x[c] = 0 where feedback_hash(key, c) < threshold, else scale · x[c].
+EACH_OPERAND(void, feedback_drop, void *x, long columns, uint32_t key, uint32_t threshold, float scale)
+/// 32 bits that look random, of a key and a number (Wellons 2018, lowbias32).
+static inline uint32_t feedback_hash(uint32_t key, uint32_t number) {
+    uint32_t h = key ^ (number * 0x9e3779b9u);
+    h = (h ^ (h >> 16)) * 0x7feb352du;
+    h = (h ^ (h >> 15)) * 0x846ca68bu;
+    return h ^ (h >> 16);
+}
 /// m = Σ_l a[l] · x[l].
 void feedback_weighted_sum(const float *const *x, const float *a, long layers, long count, float *m);
 /// dx += a · dm; returns Σ dm · x.
@@ -47,27 +74,34 @@ void feedback_unfold(
 
 // MARK: Attention over the memory (one row, one head)
 //
-// "lanes over slots":  [slots / 16][K][16]      "lanes over the head":  [slots][P], P = K rounded up to 16, the rest zero
+// In float32, "over slots" is [slots / 16][K][16] and "over the head" is [slots][P], P = K rounded up to 16, the rest zero.
+// In bfloat16 pairs lie side by side: [slots / 16][K / 2][16][2], a pair of the head's elements (K rounded up to 2), and
+// [slots / 2][P][2], a pair of slots. Position tables are [K][stride] or [K / 2][stride][2], and as the values.
 // Rows of probabilities and of score gradients are zero for 16 elements on both sides of the visible slots.
 
-/// Writes one head's key or value into the two layouts; either may be null.
-void feedback_append(const float *x, long K, long slot, float *overSlots, float *overHead);
-/// p_j = softmax_j(q · (k_j + u_j) + s_j) over start ≤ j < end; out = Σ_j p_j v_j.
-void feedback_attend(
-    const float *q, const float *keys, const float *values, const float *positions, long positionStride,
-    const float *positionBias, long start, long end, long K, float *p, float *out);
-/// ds_j = p_j · (dout · v_j − dout · out); dq = Σ_j ds_j (k_j + u_j).
-void feedback_attend_backward(
-    const float *dout, const float *out, const float *p, const float *keys, const float *values,
-    const float *positions, long start, long end, long K, float *ds, float *dq);
+/// Writes one head's key or value into the two layouts; either may be null. In bfloat16, slots must come in order.
+EACH_OPERAND(void, feedback_append, const float *x, long K, long slot, void *overSlots, void *overHead)
+/// p_j = softmax_j(q · (k_j + u_j) + s_j) over start ≤ j < end; out = Σ_j p_j v_j. Where `threshold` is not 0, weights are
+/// dropped as in feedback_drop, slot j being the number: out takes those left, and p those dropped with a minus sign.
+EACH_OPERAND(
+    void, feedback_attend, const void *q, const void *keys, const void *values, const void *positions,
+    long positionStride, const float *positionBias, long start, long end, long K, void *p, void *out,
+    uint32_t key, uint32_t threshold, float scale)
+/// ds_j = p_j · (dout · v_j − dout · out); dq = Σ_j ds_j (k_j + u_j). Where weights were dropped (scale ≠ 1), with
+/// p̂_j = scale · max(0, p_j): ds_j = p̂_j (dout · v_j) − |p_j| (dout · out), and p becomes p̂.
+EACH_OPERAND(
+    void, feedback_attend_backward, const void *dout, const void *out, void *p, const void *keys,
+    const void *values, const void *positions, long start, long end, long K, void *ds, void *dq, float scale)
 /// dst[j] += Σ_t a[t, j] · b[t] for the slots j of [j0, j1); step t of [t0, t1) sees slots [before + t − window, before + t).
-void feedback_gather_slots(
-    const float *a, long aStride, const float *b, long bStride, long t0, long t1, long j0, long j1, long before,
-    long window, long K, float *dst);
+EACH_OPERAND(
+    void, feedback_gather_slots, const void *a, long aStride, const void *b, long bStride, long t0, long t1, long j0,
+    long j1, long before, long window, long K, float *dst)
 /// dst[c] += Σ_t a[t, before + t − reach + c] · b[t] for c of [0, reach): the same by distance, c = reach − offset.
-void feedback_gather_offsets(
-    const float *a, long aStride, const float *b, long bStride, long t0, long t1, long before, long reach, long K,
-    float *dst);
+EACH_OPERAND(
+    void, feedback_gather_offsets, const void *a, long aStride, const void *b, long bStride, long t0, long t1,
+    long before, long reach, long K, float *dst)
 /// sums[c] += Σ_t a[t, before + t − reach + c].
-void feedback_sum_offsets(
-    const float *a, long aStride, long t0, long t1, long before, long reach, float *sums);
+EACH_OPERAND(
+    void, feedback_sum_offsets, const void *a, long aStride, long t0, long t1, long before, long reach, float *sums)
+
+#include "Decoding.h"

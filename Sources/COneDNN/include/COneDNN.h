@@ -1,7 +1,8 @@
 // oneDNN's matrix product behind one small interface, the same for its 2.x and 3.x C APIs.
 //
-//   destination[m, n] = relu?( source[m, k] · weights[k, n] + bias?[n] + destination? )        float32, row-major
+//   destination[m, n] = relu?( source[m, k] · weights[k, n] + bias?[n] + destination? )        row-major
 //
+// Source and weights are float32, or bfloat16 where `narrow`; the destination likewise; sums and bias are float32.
 // A product is prepared once per shape and runs on the calling thread alone. One product must not run on two threads at
 // once; one packed weight matrix may be used by any number of them.
 #pragma once
@@ -23,6 +24,7 @@ typedef struct {
     bool source_transposed;  // the source is stored [k, m]
     onednn_weights_layout layout;
     bool bias, relu, accumulate;
+    bool narrow, narrow_destination;
 } onednn_shape;
 
 /// The version of the library that is running, as major · 10000 + minor · 100 + patch.
@@ -36,15 +38,15 @@ onednn_product *onednn_product_create(onednn_shape shape, const onednn_packed *l
 void onednn_product_destroy(onednn_product *);
 /// `weights` for the plain layouts, `packed` for the packed one; the other is null. Returns 0, or oneDNN's status.
 int onednn_product_run(
-    onednn_product *, const float *source, const float *weights, const onednn_packed *packed, const float *bias,
-    float *destination);
+    onednn_product *, const void *source, const void *weights, const onednn_packed *packed, const float *bias,
+    void *destination);
 /// The name of oneDNN's chosen implementation.
 const char *onednn_product_implementation(const onednn_product *);
 
 /// An uninitialised weight matrix in the layout that `product` wants.
 onednn_packed *onednn_packed_create(const onednn_product *product);
 void onednn_packed_destroy(onednn_packed *);
-/// Fills it from plain weights, [n, k] where `transposed`, else [k, n]. Returns 0, or oneDNN's status.
+/// Fills it from plain float32 weights, [n, k] where `transposed`, else [k, n]. Returns 0, or oneDNN's status.
 int onednn_pack(onednn_packed *, const float *weights, bool transposed);
 
 /// What the last failed call on this thread was, for an error message.

@@ -59,9 +59,18 @@ public struct Matrix<Role>: @unchecked Sendable {
         base.initializeMemory(as: UInt8.self, repeating: 0, count: count * elementSize)
     }
 
+    /// Where a number in row-major order is.
+    package func pointer(_ index: Int) -> UnsafeMutableRawPointer { base + index * elementSize }
+
     package var floats: UnsafeMutablePointer<Float> {
         assert(elementSize == MemoryLayout<Float>.size)
         return base.assumingMemoryBound(to: Float.self)
+    }
+
+    /// bfloat16, as its bits.
+    package var bfloats: UnsafeMutablePointer<UInt16> {
+        assert(elementSize == MemoryLayout<UInt16>.size)
+        return base.assumingMemoryBound(to: UInt16.self)
     }
 
     package var doubles: UnsafeMutablePointer<Double> {
@@ -73,8 +82,7 @@ public struct Matrix<Role>: @unchecked Sendable {
     public var values: [Double] {
         get {
             elementSize == MemoryLayout<Double>.size
-                ? Array(UnsafeBufferPointer(start: doubles, count: count))
-                : UnsafeBufferPointer(start: floats, count: count).map(Double.init)
+                ? Array(UnsafeBufferPointer(start: doubles, count: count)) : (0..<count).map { self[$0] }
         }
         nonmutating set {
             precondition(newValue.count == count, "\(newValue.count) values for \(rows)×\(columns)")
@@ -86,17 +94,27 @@ public struct Matrix<Role>: @unchecked Sendable {
     public subscript(index: Int) -> Double {
         get {
             precondition(index >= 0 && index < count)
-            return elementSize == MemoryLayout<Double>.size ? doubles[index] : Double(floats[index])
+            return switch elementSize {
+            case MemoryLayout<Double>.size: doubles[index]
+            case MemoryLayout<Float>.size: Double(floats[index])
+            default: Double(Float(bitPattern: UInt32(bfloats[index]) << 16))
+            }
         }
         nonmutating set {
             precondition(index >= 0 && index < count)
-            if elementSize == MemoryLayout<Double>.size {
-                doubles[index] = newValue
-            } else {
-                floats[index] = Float(newValue)
+            switch elementSize {
+            case MemoryLayout<Double>.size: doubles[index] = newValue
+            case MemoryLayout<Float>.size: floats[index] = Float(newValue)
+            default: bfloats[index] = bfloat16(Float(newValue))
             }
         }
     }
+}
+
+/// A float32's bits in bfloat16: the upper half, rounded to nearest, ties to even.
+package func bfloat16(_ value: Float) -> UInt16 {
+    let bits = value.bitPattern
+    return value.isNaN ? 0x7fc0 : UInt16((bits &+ 0x7fff &+ (bits >> 16 & 1)) >> 16)
 }
 
 /// Memory for one matrix: 64-byte aligned, zero at first, freed with the object.

@@ -5,8 +5,8 @@ import Synchronization
 /// One prepared product of one linear map: which kind, for how many rows.
 struct Product {
     enum Kind: Equatable {
-        case forward(rectified: Bool, accumulate: Bool)
-        case backward(accumulate: Bool)
+        case forward(rectified: Bool, accumulate: Bool, narrow: Bool)
+        case backward(accumulate: Bool, narrow: Bool)
         case gradient
     }
     let kind: Kind
@@ -24,9 +24,9 @@ final class CPULinear: PackedLinear, @unchecked Sendable {
     let bias: Buffer<State>
 
     /// The layouts are those that oneDNN prefers at 16 rows; it uses the same from 1 row to hundreds.
-    override init(inputs: Int, outputs: Int) {
-        forward = Self.layout(k: inputs, n: outputs)
-        backward = Self.layout(k: outputs, n: inputs)
+    init(inputs: Int, outputs: Int, narrow: Bool) {
+        forward = Self.layout(k: inputs, n: outputs, narrow: narrow)
+        backward = Self.layout(k: outputs, n: inputs, narrow: narrow)
         bias = Buffer(elementSize: MemoryLayout<Float>.size, rows: 1, columns: outputs)
         super.init(inputs: inputs, outputs: outputs)
     }
@@ -36,8 +36,8 @@ final class CPULinear: PackedLinear, @unchecked Sendable {
         onednn_packed_destroy(backward)
     }
 
-    private static func layout(k: Int, n: Int) -> OpaquePointer {
-        let product = prepare(m: 16, k: k, n: n, layout: onednn_weights_packed)
+    private static func layout(k: Int, n: Int, narrow: Bool) -> OpaquePointer {
+        let product = prepare(m: 16, k: k, n: n, layout: onednn_weights_packed, narrow: narrow)
         defer { onednn_product_destroy(product) }
         guard let packed = onednn_packed_create(product) else { fatalError(String(cString: onednn_last_error())) }
         return packed
@@ -47,11 +47,11 @@ final class CPULinear: PackedLinear, @unchecked Sendable {
 /// Prepares a product or stops the program: a refusal here is a defect or an unusable oneDNN, not bad input.
 private func prepare(
     m: Int, k: Int, n: Int, layout: onednn_weights_layout, like: OpaquePointer? = nil, sourceTransposed: Bool = false,
-    bias: Bool = false, rectified: Bool = false, accumulate: Bool = false
+    bias: Bool = false, rectified: Bool = false, accumulate: Bool = false, narrow: Bool, narrowResult: Bool = false
 ) -> OpaquePointer {
     let shape = onednn_shape(
         m: Int64(m), k: Int64(k), n: Int64(n), source_transposed: sourceTransposed, layout: layout, bias: bias,
-        relu: rectified, accumulate: accumulate)
+        relu: rectified, accumulate: accumulate, narrow: narrow, narrow_destination: narrowResult)
     guard let product = onednn_product_create(shape, like) else {
         fatalError("a product of [\(m), \(k)] and [\(k), \(n)] failed. \(String(cString: onednn_last_error()))")
     }
@@ -67,18 +67,18 @@ extension CPUExecutor {
         let (inputs, outputs) = (linear.inputs, linear.outputs)
         let handle =
             switch kind {
-            case .forward(let rectified, let accumulate):
+            case .forward(let rectified, let accumulate, let narrowResult):
                 prepare(
                     m: rows, k: inputs, n: outputs, layout: onednn_weights_packed, like: linear.forward, bias: true,
-                    rectified: rectified, accumulate: accumulate)
-            case .backward(let accumulate):
+                    rectified: rectified, accumulate: accumulate, narrow: isNarrow, narrowResult: narrowResult)
+            case .backward(let accumulate, let narrowResult):
                 prepare(
                     m: rows, k: outputs, n: inputs, layout: onednn_weights_packed, like: linear.backward,
-                    accumulate: accumulate)
+                    accumulate: accumulate, narrow: isNarrow, narrowResult: narrowResult)
             case .gradient:
                 prepare(
                     m: outputs, k: rows, n: inputs, layout: onednn_weights_plain, sourceTransposed: true,
-                    accumulate: true)
+                    accumulate: true, narrow: isNarrow)
             }
         products[linear.number].append(Product(kind: kind, rows: rows, handle: handle))
         return handle
@@ -92,16 +92,16 @@ extension CPUExecutor {
         let status: Int32
         if case .backward = kind {
             assert(x.columns == linear.outputs && y.columns == linear.inputs)
-            status = onednn_product_run(product, x.floats, nil, linear.backward, nil, y.floats)
+            status = onednn_product_run(product, x.base, nil, linear.backward, nil, y.base)
         } else {
             assert(x.columns == linear.inputs && y.columns == linear.outputs)
-            status = onednn_product_run(product, x.floats, nil, linear.forward, linear.bias.all.floats, y.floats)
+            status = onednn_product_run(product, x.base, nil, linear.forward, linear.bias.all.floats, y.base)
         }
         if status != 0 { fatalError(String(cString: onednn_last_error())) }
     }
 
     public func makeLinear(inputs: Int, outputs: Int) -> PackedLinear {
-        CPULinear(inputs: inputs, outputs: outputs)
+        CPULinear(inputs: inputs, outputs: outputs, narrow: isNarrow)
     }
 
     public func pack(
@@ -123,22 +123,22 @@ extension CPUExecutor {
     }
 
     public func linear(_ x: Matrix<Operand>, _ linear: PackedLinear, into y: Matrix<Operand>, rectified: Bool) {
-        run(x, linear, .forward(rectified: rectified, accumulate: false), into: y)
+        run(x, linear, .forward(rectified: rectified, accumulate: false, narrow: isNarrow), into: y)
     }
     public func linear(_ x: Matrix<Operand>, _ linear: PackedLinear, into y: Matrix<State>) {
-        run(x, linear, .forward(rectified: false, accumulate: false), into: y)
+        run(x, linear, .forward(rectified: false, accumulate: false, narrow: false), into: y)
     }
     public func linear(_ x: Matrix<Operand>, _ linear: PackedLinear, accumulatingInto y: Matrix<State>) {
-        run(x, linear, .forward(rectified: false, accumulate: true), into: y)
+        run(x, linear, .forward(rectified: false, accumulate: true, narrow: false), into: y)
     }
     public func linearBackward(_ dy: Matrix<Operand>, _ linear: PackedLinear, into dx: Matrix<Operand>) {
-        run(dy, linear, .backward(accumulate: false), into: dx)
+        run(dy, linear, .backward(accumulate: false, narrow: isNarrow), into: dx)
     }
     public func linearBackward(_ dy: Matrix<Operand>, _ linear: PackedLinear, into dx: Matrix<State>) {
-        run(dy, linear, .backward(accumulate: false), into: dx)
+        run(dy, linear, .backward(accumulate: false, narrow: false), into: dx)
     }
     public func linearBackward(_ dy: Matrix<Operand>, _ linear: PackedLinear, accumulatingInto dx: Matrix<State>) {
-        run(dy, linear, .backward(accumulate: true), into: dx)
+        run(dy, linear, .backward(accumulate: true, narrow: false), into: dx)
     }
 
     public func linearGradients(
@@ -149,11 +149,11 @@ extension CPUExecutor {
         assert(dy.rows == x.rows && dWeight.rows == dy.columns && dWeight.columns == x.columns)
         if dy.rows == 0 { return }
         let product = product(linear, .gradient, rows: dy.rows)
-        let status = onednn_product_run(product, dy.floats, x.floats, nil, nil, dWeight.floats)
+        let status = onednn_product_run(product, dy.base, x.base, nil, nil, dWeight.floats)
         if status != 0 { fatalError(String(cString: onednn_last_error())) }
         guard let dBias else { return }
-        feedback_add_column_sums(
-            dy.floats + dy.columns - dBias.count, dy.rows, dy.columns, dBias.count, dBias.floats)
+        kernels.addColumnSums(
+            dy.pointer(dy.columns - dBias.count), dy.rows, dy.columns, dBias.count, dBias.floats)
     }
 
     public func unfold(

@@ -12,41 +12,65 @@ final class CPUMemory: AttentionMemory, @unchecked Sendable {
     /// Kept for training only.
     let keysOverHead, valuesOverSlots: Buffer<Operand>?
     let dKeys, dValues: Buffer<State>?
+    /// Numbers of a slot and a head in a layout with lanes over slots, and with lanes over the head.
+    let sizeOverSlots, sizeOverHead: Int
 
     init(rows: Int, slots: Int, heads: Int, headSize: Int, training: Bool, executor: CPUExecutor) {
-        let (perRow, padded) = (heads * roundedUp(slots), roundedUp(headSize))
-        keysOverSlots = executor.operand(rows, perRow * headSize)
-        valuesOverHead = executor.operand(rows, perRow * padded)
-        keysOverHead = training ? executor.operand(rows, perRow * padded) : nil
-        valuesOverSlots = training ? executor.operand(rows, perRow * headSize) : nil
-        dKeys = training ? executor.state(rows, perRow * padded) : nil
-        dValues = training ? executor.state(rows, perRow * padded) : nil
+        let perRow = heads * roundedUp(slots)
+        sizeOverSlots = executor.paired(headSize)
+        sizeOverHead = roundedUp(headSize)
+        keysOverSlots = executor.operand(rows, perRow * sizeOverSlots)
+        valuesOverHead = executor.operand(rows, perRow * sizeOverHead)
+        keysOverHead = training ? executor.operand(rows, perRow * sizeOverHead) : nil
+        valuesOverSlots = training ? executor.operand(rows, perRow * sizeOverSlots) : nil
+        dKeys = training ? executor.state(rows, perRow * sizeOverHead) : nil
+        dValues = training ? executor.state(rows, perRow * sizeOverHead) : nil
         super.init(rows: rows, slots: slots, heads: heads, headSize: headSize)
     }
 
     /// Where a row's head begins in a layout with lanes over slots.
-    func overSlots(_ row: Int, _ head: Int) -> Int { (row * heads + head) * roundedUp(slots) * headSize }
+    func overSlots(_ row: Int, _ head: Int) -> Int { (row * heads + head) * roundedUp(slots) * sizeOverSlots }
     /// Where it begins in a layout with lanes over the head, and in the gradients.
-    func overHead(_ row: Int, _ head: Int) -> Int { (row * heads + head) * roundedUp(slots) * roundedUp(headSize) }
+    func overHead(_ row: Int, _ head: Int) -> Int { (row * heads + head) * roundedUp(slots) * sizeOverHead }
 }
 
+/// U and S̃; offset o is at column reach − o of every table, and a margin of columns on either side is zero.
 final class CPUPositions: PackedPositions, @unchecked Sendable {
-    /// Uᵀ [H, K, columns] and S̃ [H, columns]; offset o is at column 16 + reach − o, with 16 more on either side.
+    static var margin: Int { 16 }
+    /// Uᵀ [H, K, columns], in pairs [H, K / 2, columns, 2].
     let overSlots: Buffer<Operand>
+    /// S̃ [H, columns].
     let bias: Buffer<State>
-    /// U [H, reach, K padded].
-    let overHead: Buffer<Operand>
-    var columns: Int { reach + 32 }
+    /// U [H, columns, K padded]. In pairs of columns, [H, columns / 2, K padded, 2], there are two tables: a pair of slots
+    /// may begin at an even or at an odd column.
+    let overHead: [Buffer<Operand>]
+    let sizeOverSlots: Int
+    var columns: Int { roundedUp(reach) + 2 * Self.margin }
 
     init(heads: Int, headSize: Int, reach: Int, executor: CPUExecutor) {
-        overSlots = executor.operand(heads * headSize, reach + 32)
-        bias = executor.state(heads, reach + 32)
-        overHead = executor.operand(heads * reach, roundedUp(headSize))
+        let columns = roundedUp(reach) + 2 * Self.margin
+        sizeOverSlots = executor.paired(headSize)
+        overSlots = executor.operand(heads * sizeOverSlots, columns)
+        bias = executor.state(heads, columns)
+        overHead = (0..<(executor.isNarrow ? 2 : 1)).map { _ in
+            executor.operand(heads * columns, roundedUp(headSize))
+        }
         super.init(heads: heads, headSize: headSize, reach: reach)
+    }
+
+    /// The table over the head, from where slot 0 would be for a step that sees slots up to `end`.
+    func overHead(_ head: Int, end: Int) -> UnsafeMutableRawPointer {
+        let column = reach - end
+        let odd = overHead.count == 2 && column % 2 != 0
+        return overHead[odd ? 1 : 0].all.pointer(
+            (head * columns + Self.margin + column + (odd ? 1 : 0)) * roundedUp(headSize))
     }
 }
 
 extension CPUExecutor {
+    /// The elements of a head, where they are kept in pairs.
+    func paired(_ headSize: Int) -> Int { isNarrow ? (headSize + 1) & ~1 : headSize }
+
     public func makeMemory(rows: Int, slots: Int, heads: Int, headSize: Int, training: Bool) -> AttentionMemory {
         CPUMemory(rows: rows, slots: slots, heads: heads, headSize: headSize, training: training, executor: self)
     }
@@ -64,21 +88,30 @@ extension CPUExecutor {
         scale: Double
     ) {
         let packed = unsafeDowncast(positions, to: CPUPositions.self)
-        let (reach, size) = (packed.reach, packed.headSize)
+        let (reach, size, columns) = (packed.reach, packed.headSize, packed.columns)
         precondition(embeddings.rows == reach && bias.rows == reach && queryBias.count == embeddings.columns)
         for h in 0..<packed.heads {
             let u = queryBias.floats + h * size
             for c in 0..<reach {
                 let from = embeddings.floats + c * embeddings.columns + h * size
-                (packed.overHead.all.floats + (h * reach + c) * roundedUp(size)).update(from: from, count: size)
-                let to = packed.overSlots.all.floats + h * size * packed.columns + 16 + c
+                let column = CPUPositions.margin + c
                 var dot: Float = 0
-                for k in 0..<size {
-                    to[k * packed.columns] = from[k]
-                    dot += u[k] * from[k]
+                for k in 0..<size { dot += u[k] * from[k] }
+                packed.bias.all.floats[h * columns + column] = Float(scale) * (bias.floats[c * packed.heads + h] - dot)
+                if isNarrow {
+                    let overSlots = packed.overSlots.all.bfloats + h * packed.sizeOverSlots * columns + 2 * column
+                    for k in 0..<size { overSlots[k / 2 * columns * 2 + k % 2] = bfloat16(from[k]) }
+                    for (shift, table) in packed.overHead.enumerated() {
+                        let at = column + shift
+                        let pair = table.all.bfloats + (h * columns + at & ~1) * roundedUp(size) + at % 2
+                        for k in 0..<size { pair[2 * k] = bfloat16(from[k]) }
+                    }
+                } else {
+                    let overSlots = packed.overSlots.all.floats + h * size * columns + column
+                    for k in 0..<size { overSlots[k * columns] = from[k] }
+                    (packed.overHead[0].all.floats + (h * columns + column) * roundedUp(size))
+                        .update(from: from, count: size)
                 }
-                packed.bias.all.floats[h * packed.columns + 16 + c] =
-                    Float(scale) * (bias.floats[c * packed.heads + h] - dot)
             }
         }
     }
@@ -92,12 +125,12 @@ extension CPUExecutor {
             for h in 0..<memory.heads {
                 let key = keysValues.floats + n * 2 * width + h * size
                 let (slots, head) = (memory.overSlots(row, h), memory.overHead(row, h))
-                feedback_append(
-                    key, size, at, memory.keysOverSlots.all.floats + slots,
-                    memory.keysOverHead.map { $0.all.floats + head })
-                feedback_append(
-                    key + width, size, at, memory.valuesOverSlots.map { $0.all.floats + slots },
-                    memory.valuesOverHead.all.floats + head)
+                kernels.append(
+                    key, size, at, memory.keysOverSlots.all.pointer(slots),
+                    memory.keysOverHead?.all.pointer(head))
+                kernels.append(
+                    key + width, size, at, memory.valuesOverSlots?.all.pointer(slots),
+                    memory.valuesOverHead.all.pointer(head))
             }
         }
     }
@@ -106,16 +139,19 @@ extension CPUExecutor {
         let from = unsafeDowncast(memory, to: CPUMemory.self)
         let to = unsafeDowncast(other, to: CPUMemory.self)
         precondition(slots.lowerBound % 16 == 0 && slots.count <= to.slots && slots.upperBound <= from.slots)
-        let (size, padded) = (from.headSize, roundedUp(from.headSize))
         let (first, count) = (slots.lowerBound, roundedUp(slots.count))
+        func copy(_ source: Buffer<Operand>, _ start: Int, into target: Buffer<Operand>, _ end: Int, size: Int) {
+            target.all.pointer(end).copyMemory(
+                from: source.all.pointer(start + first * size), byteCount: count * size * source.all.elementSize)
+        }
         for row in 0..<from.rows {
             for h in 0..<from.heads {
-                memmove(
-                    to.keysOverSlots.all.floats + to.overSlots(row, h),
-                    from.keysOverSlots.all.floats + from.overSlots(row, h) + first * size, count * size * 4)
-                memmove(
-                    to.valuesOverHead.all.floats + to.overHead(row, h),
-                    from.valuesOverHead.all.floats + from.overHead(row, h) + first * padded, count * padded * 4)
+                copy(
+                    from.keysOverSlots, from.overSlots(row, h), into: to.keysOverSlots, to.overSlots(row, h),
+                    size: from.sizeOverSlots)
+                copy(
+                    from.valuesOverHead, from.overHead(row, h), into: to.valuesOverHead, to.overHead(row, h),
+                    size: from.sizeOverHead)
             }
         }
     }
@@ -142,60 +178,64 @@ extension CPUExecutor {
 
     public func attend(
         _ q: Matrix<Operand>, _ memory: AttentionMemory, _ positions: PackedPositions, _ visibility: Visibility,
-        probabilities p: Matrix<Operand>, into context: Matrix<Operand>
+        probabilities p: Matrix<Operand>, dropout: Dropout?, into context: Matrix<Operand>
     ) {
         let memory = unsafeDowncast(memory, to: CPUMemory.self)
         let packed = unsafeDowncast(positions, to: CPUPositions.self)
         assert(visibility.before > 0 && p.rows == q.rows * memory.heads && visibility.window <= packed.reach)
+        let pair = isNarrow ? 2 : 1
         forEachQuery(q, memory, visibility, scores: p.columns) { row, h, visible, at, scores in
-            let column = 16 + packed.reach - visible.upperBound
-            feedback_attend(
-                q.floats + at, memory.keysOverSlots.all.floats + memory.overSlots(row, h),
-                memory.valuesOverHead.all.floats + memory.overHead(row, h),
-                packed.overSlots.all.floats + h * memory.headSize * packed.columns + column, packed.columns,
-                packed.bias.all.floats + h * packed.columns + column, visible.lowerBound, visible.upperBound,
-                memory.headSize,
-                p.floats + scores, context.floats + at)
+            let column = CPUPositions.margin + packed.reach - visible.upperBound
+            kernels.attend(
+                q.pointer(at), memory.keysOverSlots.all.pointer(memory.overSlots(row, h)),
+                memory.valuesOverHead.all.pointer(memory.overHead(row, h)),
+                packed.overSlots.all.pointer(h * packed.sizeOverSlots * packed.columns + pair * column),
+                packed.columns, packed.bias.all.floats + h * packed.columns + column, visible.lowerBound,
+                visible.upperBound, memory.headSize, p.pointer(scores), context.pointer(at),
+                dropout?.part(h).rowKey(step: visible.upperBound, row: row) ?? 0, dropout?.threshold ?? 0,
+                Float(dropout?.scale ?? 1))
         }
     }
 
     public func attendBackward(
         _ dContext: Matrix<Operand>, context: Matrix<Operand>, probabilities p: Matrix<Operand>,
-        _ memory: AttentionMemory, _ positions: PackedPositions, _ visibility: Visibility,
+        _ memory: AttentionMemory, _ positions: PackedPositions, _ visibility: Visibility, dropout: Dropout?,
         scoreGradients ds: Matrix<Operand>, into dq: Matrix<Operand>
     ) {
         let memory = unsafeDowncast(memory, to: CPUMemory.self)
         let packed = unsafeDowncast(positions, to: CPUPositions.self)
-        let keys = memory.keysOverHead!.all.floats
-        let values = memory.valuesOverSlots!.all.floats
+        let keys = memory.keysOverHead!.all
+        let values = memory.valuesOverSlots!.all
         forEachQuery(dq, memory, visibility, scores: p.columns) { row, h, visible, at, scores in
-            let nearest = h * packed.reach + packed.reach - visible.upperBound
-            feedback_attend_backward(
-                dContext.floats + at, context.floats + at, p.floats + scores, keys + memory.overHead(row, h),
-                values + memory.overSlots(row, h), packed.overHead.all.floats + nearest * roundedUp(memory.headSize),
-                visible.lowerBound, visible.upperBound, memory.headSize, ds.floats + scores, dq.floats + at)
+            kernels.attendBackward(
+                dContext.pointer(at), context.pointer(at), p.pointer(scores), keys.pointer(memory.overHead(row, h)),
+                values.pointer(memory.overSlots(row, h)), packed.overHead(h, end: visible.upperBound),
+                visible.lowerBound, visible.upperBound, memory.headSize, ds.pointer(scores), dq.pointer(at),
+                Float(dropout?.scale ?? 1))
         }
     }
 
     public func gather(
-        scoreGradients ds: Matrix<Operand>, probabilities p: Matrix<Operand>, q: Matrix<Operand>,
-        dContext: Matrix<Operand>, steps: Range<Int>, slots: Range<Int>, _ visibility: Visibility,
+        _ layers: [AttentionGradients], steps: Range<Int>, slots: Range<Int>, _ visibility: Visibility,
         accumulatingInto memory: AttentionMemory
     ) {
         if steps.isEmpty || slots.isEmpty { return }
         let memory = unsafeDowncast(memory, to: CPUMemory.self)
         let (rows, heads, size) = (memory.rows, memory.heads, memory.headSize)
         func sum(_ a: Matrix<Operand>, _ b: Matrix<Operand>, into sums: Matrix<State>, row: Int, head h: Int) {
-            feedback_gather_slots(
-                a.floats + (row * heads + h) * a.columns + 16, rows * heads * a.columns,
-                b.floats + row * b.columns + h * size, rows * b.columns, steps.lowerBound, steps.upperBound,
+            kernels.gatherSlots(
+                a.pointer((row * heads + h) * a.columns + 16), rows * heads * a.columns,
+                b.pointer(row * b.columns + h * size), rows * b.columns, steps.lowerBound, steps.upperBound,
                 slots.lowerBound, slots.upperBound, visibility.before, visibility.window, size,
                 sums.floats + memory.overHead(row, h))
         }
         for row in 0..<rows {
             for h in 0..<heads {
-                sum(ds, q, into: memory.dKeys!.all, row: row, head: h)
-                sum(p, dContext, into: memory.dValues!.all, row: row, head: h)
+                // The layers innermost: one head's sums stay in the cache.
+                for layer in layers { sum(layer.scores, layer.query, into: memory.dKeys!.all, row: row, head: h) }
+                for layer in layers {
+                    sum(layer.probabilities, layer.context, into: memory.dValues!.all, row: row, head: h)
+                }
             }
         }
     }
@@ -208,12 +248,12 @@ extension CPUExecutor {
         let (size, steps) = (q.columns / heads, q.rows / rows)
         for row in 0..<rows {
             for h in 0..<heads {
-                let a = ds.floats + (row * heads + h) * ds.columns + 16
-                feedback_gather_offsets(
-                    a, rows * heads * ds.columns, q.floats + row * q.columns + h * size, rows * q.columns, 0, steps,
+                let a = ds.pointer((row * heads + h) * ds.columns + 16)
+                kernels.gatherOffsets(
+                    a, rows * heads * ds.columns, q.pointer(row * q.columns + h * size), rows * q.columns, 0, steps,
                     visibility.before, reach, size,
                     gradients.embeddings.all.floats + h * reach * roundedUp(size))
-                feedback_sum_offsets(
+                kernels.sumOffsets(
                     a, rows * heads * ds.columns, 0, steps, visibility.before, reach,
                     gradients.bias.all.floats + h * reach)
             }
@@ -233,9 +273,9 @@ extension CPUExecutor {
             let (row, slot) = (n % memory.rows, slots.lowerBound + n / memory.rows)
             for h in 0..<memory.heads {
                 let from = memory.overHead(row, h) + slot * roundedUp(size)
-                let to = dKeysValues.floats + n * 2 * width + h * size
-                to.update(from: memory.dKeys!.all.floats + from, count: size)
-                (to + width).update(from: memory.dValues!.all.floats + from, count: size)
+                let to = n * 2 * width + h * size
+                kernels.narrow(memory.dKeys!.all.floats + from, size, dKeysValues.pointer(to))
+                kernels.narrow(memory.dValues!.all.floats + from, size, dKeysValues.pointer(to + width))
             }
         }
     }

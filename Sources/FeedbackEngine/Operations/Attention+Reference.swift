@@ -97,7 +97,7 @@ extension ReferenceExecutor {
 
     public func attend(
         _ q: Matrix<Operand>, _ memory: AttentionMemory, _ positions: PackedPositions, _ visibility: Visibility,
-        probabilities p: Matrix<Operand>, into context: Matrix<Operand>
+        probabilities p: Matrix<Operand>, dropout: Dropout?, into context: Matrix<Operand>
     ) {
         let (memory, positions) = (memory as! ReferenceMemory, positions as! ReferencePositions)
         let size = memory.headSize
@@ -118,11 +118,19 @@ extension ReferenceExecutor {
             let total = scores.reduce(0, +)
             for j in 0..<memory.slots { p.doubles[query.scores + j] = 0 }
             for (j, score) in zip(visible, scores) { p.doubles[query.scores + j] = score / total }
-            // 3. c = Σ_j p_j v_j
+            // 3. c = Σ_j p̂_j v_j
+            let key = dropout?.part(query.head).rowKey(step: visible.upperBound, row: query.row)
+            var kept = visible.map { p.doubles[query.scores + $0] }
+            if let dropout, let key {
+                for (i, j) in visible.enumerated() {
+                    kept[i] *= dropout.factor(key, column: j)
+                    if kept[i] == 0 { p.doubles[query.scores + j].negate() }
+                }
+            }
             for k in 0..<size {
-                context.doubles[query.at + k] = visible.reduce(0) {
-                    let value = memory.index(row: query.row, slot: $1) + query.head * size + k
-                    return $0 + p.doubles[query.scores + $1] * memory.values[value]
+                context.doubles[query.at + k] = zip(visible, kept).reduce(0) {
+                    let value = memory.index(row: query.row, slot: $1.0) + query.head * size + k
+                    return $0 + $1.1 * memory.values[value]
                 }
             }
         }
@@ -130,14 +138,14 @@ extension ReferenceExecutor {
 
     public func attendBackward(
         _ dContext: Matrix<Operand>, context: Matrix<Operand>, probabilities p: Matrix<Operand>,
-        _ memory: AttentionMemory, _ positions: PackedPositions, _ visibility: Visibility,
+        _ memory: AttentionMemory, _ positions: PackedPositions, _ visibility: Visibility, dropout: Dropout?,
         scoreGradients ds: Matrix<Operand>, into dq: Matrix<Operand>
     ) {
         let (memory, positions) = (memory as! ReferenceMemory, positions as! ReferencePositions)
         let size = memory.headSize
         for query in queries(dq, rows: memory.rows, heads: memory.heads, columns: p.columns) {
             let visible = visibility.slots(step: query.step)
-            // 3. dp_j = dc·v_j and 2. ds_j = p_j (dp_j − dc·c)
+            // 3. dp_j = dc·v_j and 2. ds_j = p̂_j dp_j − p_j (dc·c); without dropout p̂ = p
             let own = (0..<size).reduce(0) {
                 $0 + dContext.doubles[query.at + $1] * context.doubles[query.at + $1]
             }
@@ -145,7 +153,10 @@ extension ReferenceExecutor {
             for j in visible {
                 let value = memory.index(row: query.row, slot: j) + query.head * size
                 let dp = (0..<size).reduce(0) { $0 + dContext.doubles[query.at + $1] * memory.values[value + $1] }
-                ds.doubles[query.scores + j] = p.doubles[query.scores + j] * (dp - own)
+                let weight = p.doubles[query.scores + j]
+                let kept = max(0, weight) * (dropout?.scale ?? 1)
+                ds.doubles[query.scores + j] = kept * dp - abs(weight) * own
+                p.doubles[query.scores + j] = kept
             }
             // 1. dq̃ = Σ_j ds_j (k_j + U_o)
             for k in 0..<size {
@@ -160,18 +171,20 @@ extension ReferenceExecutor {
     }
 
     public func gather(
-        scoreGradients ds: Matrix<Operand>, probabilities p: Matrix<Operand>, q: Matrix<Operand>,
-        dContext: Matrix<Operand>, steps: Range<Int>, slots: Range<Int>, _ visibility: Visibility,
+        _ layers: [AttentionGradients], steps: Range<Int>, slots: Range<Int>, _ visibility: Visibility,
         accumulatingInto memory: AttentionMemory
     ) {
         let memory = memory as! ReferenceMemory
-        for query in queries(q, rows: memory.rows, heads: memory.heads, columns: p.columns)
-        where steps.contains(query.step) {
-            for j in visibility.slots(step: query.step).clamped(to: slots) {
-                let to = memory.index(row: query.row, slot: j) + query.head * memory.headSize
-                for k in 0..<memory.headSize {
-                    memory.dKeys[to + k] += ds.doubles[query.scores + j] * q.doubles[query.at + k]
-                    memory.dValues[to + k] += p.doubles[query.scores + j] * dContext.doubles[query.at + k]
+        for layer in layers {
+            let (ds, p, q, dc) = (layer.scores, layer.probabilities, layer.query, layer.context)
+            for query in queries(q, rows: memory.rows, heads: memory.heads, columns: p.columns)
+            where steps.contains(query.step) {
+                for j in visibility.slots(step: query.step).clamped(to: slots) {
+                    let to = memory.index(row: query.row, slot: j) + query.head * memory.headSize
+                    for k in 0..<memory.headSize {
+                        memory.dKeys[to + k] += ds.doubles[query.scores + j] * q.doubles[query.at + k]
+                        memory.dValues[to + k] += p.doubles[query.scores + j] * dc.doubles[query.at + k]
+                    }
                 }
             }
         }

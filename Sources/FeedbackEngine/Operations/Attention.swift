@@ -1,4 +1,4 @@
-// Attention over the memory, with relative positions (Dai et al. 2019 as in labml's feedback transformer; model.md)
+// Attention over the memory, with relative positions (Dai et al. 2019 as in labml's feedback transformer)
 //
 // Step t sees the memories j of the last M earlier steps; o = t − j = 1, 2, … says how far back a memory lies.
 // The equation of the model, for one head of size K:
@@ -79,6 +79,20 @@ public struct Visibility: Equatable, Sendable {
     public func advanced(by steps: Int) -> Visibility { Visibility(before: before + steps, window: window) }
 }
 
+/// What one layer's attention leaves for the sums over steps: ds and p [n·B·H, scoreColumns], q̃ and dc [n·B, D].
+public struct AttentionGradients {
+    let scores, probabilities, query, context: Matrix<Operand>
+
+    public init(
+        scores: Matrix<Operand>, probabilities: Matrix<Operand>, query: Matrix<Operand>, context: Matrix<Operand>
+    ) {
+        self.scores = scores
+        self.probabilities = probabilities
+        self.query = query
+        self.context = context
+    }
+}
+
 public protocol AttentionOperations {
     func makeMemory(rows: Int, slots: Int, heads: Int, headSize: Int, training: Bool) -> AttentionMemory
     func makePositions(heads: Int, headSize: Int, reach: Int) -> PackedPositions
@@ -100,18 +114,17 @@ public protocol AttentionOperations {
     /// Forward 1–3 for every step, row and head of the block; p [n·B·H, scoreColumns]. Every step must see a memory.
     func attend(
         _ q: Matrix<Operand>, _ memory: AttentionMemory, _ positions: PackedPositions, _ visibility: Visibility,
-        probabilities p: Matrix<Operand>, into context: Matrix<Operand>)
+        probabilities p: Matrix<Operand>, dropout: Dropout?, into context: Matrix<Operand>)
     /// Backward 3–1 but for the sums over steps: ds and dq.
     func attendBackward(
         _ dContext: Matrix<Operand>, context: Matrix<Operand>, probabilities p: Matrix<Operand>,
-        _ memory: AttentionMemory, _ positions: PackedPositions, _ visibility: Visibility,
+        _ memory: AttentionMemory, _ positions: PackedPositions, _ visibility: Visibility, dropout: Dropout?,
         scoreGradients ds: Matrix<Operand>, into dq: Matrix<Operand>)
 
-    /// dk_j += Σ_t ds_tj q̃_t and dv_j += Σ_t p_tj dc_t over the steps t of a range, for the slots j of a range. The
-    /// matrices, and `visibility`, begin at step 0.
+    /// dk_j += Σ_t ds_tj q̃_t and dv_j += Σ_t p_tj dc_t over the steps t of a range, for the slots j of a range, and over all
+    /// the layers that read this memory. The matrices, and `visibility`, begin at step 0.
     func gather(
-        scoreGradients ds: Matrix<Operand>, probabilities p: Matrix<Operand>, q: Matrix<Operand>,
-        dContext: Matrix<Operand>, steps: Range<Int>, slots: Range<Int>, _ visibility: Visibility,
+        _ layers: [AttentionGradients], steps: Range<Int>, slots: Range<Int>, _ visibility: Visibility,
         accumulatingInto memory: AttentionMemory)
     /// dŨ_o += Σ_t ds_t(t−o) q̃_t and dS̃_o += Σ_t ds_t(t−o) over all the matrices' steps and rows.
     func gather(

@@ -8,7 +8,7 @@
 ///
 /// Argument labels carry the write mode: `into:` overwrites, `accumulatingInto:` adds.
 public protocol Executor: AnyObject, EmbeddingOperations, LayerNormOperations, LinearOperations, RectifierOperations,
-    AttentionOperations, MemorySumOperations, CrossEntropyOperations, OptimizerOperations
+    AttentionOperations, DropoutOperations, MemorySumOperations, CrossEntropyOperations, OptimizerOperations
 {
     /// Memory for numbers of the state role, all zero.
     func state(_ rows: Int, _ columns: Int) -> Buffer<State>

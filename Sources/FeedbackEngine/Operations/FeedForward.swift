@@ -1,11 +1,9 @@
-import CKernels
-
-// Position-wise feed-forward block, pre-norm, with its residual (Vaswani et al. 2017, section 3.3; model.md)
+// Position-wise feed-forward block, pre-norm, with its residual (Vaswani et al. 2017, section 3.3)
 //
 //   forward  1   (n, r) = LayerNorm(x)
-//            2   h  = max(0, n W1'ᵀ + b1')
-//            3   x += h W2ᵀ + b2
-//   backward 3   do = dx;   dh = (do W2) ∘ [h > 0]                 dW2  += doᵀ h,   db2  += Σ do
+//            2   h  = drop(max(0, n W1'ᵀ + b1'))
+//            3   x += drop(h W2ᵀ + b2)
+//   backward 3   do = drop(dx);   dh = drop(do W2) ∘ [h > 0]       dW2  += doᵀ h,   db2  += Σ do
 //            2   dn = dh W1'                                        dW1' += dhᵀ n,   db1' += Σ dh
 //            1   dx += LayerNorm backward of dn
 //
@@ -65,19 +63,25 @@ public protocol RectifierOperations {
 }
 
 extension Executor {
-    public func feedForward(_ x: Matrix<State>, _ weights: FeedForwardWeights, keeping stash: FeedForwardStash) {
+    public func feedForward(
+        _ x: Matrix<State>, _ weights: FeedForwardWeights, keeping stash: FeedForwardStash,
+        dropout: BlockDropout? = nil
+    ) {
         normalize(x, into: stash.normalized, inverseDeviation: stash.inverseDeviation)  // 1
         linear(stash.normalized, weights.inner, into: stash.hidden, rectified: true)  // 2
-        linear(stash.hidden, weights.outer, accumulatingInto: x)  // 3
+        drop(stash.hidden, dropout, .hidden)
+        residual(stash.hidden, weights.outer, dropout, .feedForwardOutput, accumulatingInto: x)  // 3
     }
 
     /// `dNormalized` is room for dn.
     public func feedForwardBackward(
         _ dx: Matrix<State>, _ weights: FeedForwardWeights, _ stash: FeedForwardStash,
-        keeping deltas: FeedForwardDeltas, dNormalized: Matrix<State>
+        keeping deltas: FeedForwardDeltas, dNormalized: Matrix<State>, dropout: BlockDropout? = nil
     ) {
         convert(dx, into: deltas.output)  // 3
+        drop(deltas.output, dropout, .feedForwardOutput)
         linearBackward(deltas.output, weights.outer, into: deltas.hidden)
+        drop(deltas.hidden, dropout, .hidden)
         rectifierBackward(stash.hidden, deltas.hidden)
         linearBackward(deltas.hidden, weights.inner, into: dNormalized)  // 2
         normalizeBackward(  // 1
@@ -94,6 +98,6 @@ extension ReferenceExecutor {
 extension CPUExecutor {
     public func rectifierBackward(_ h: Matrix<Operand>, _ dh: Matrix<Operand>) {
         assert(h.count == dh.count)
-        feedback_relu_backward(h.floats, h.count, dh.floats)
+        kernels.rectifierBackward(h.base, h.count, dh.base)
     }
 }

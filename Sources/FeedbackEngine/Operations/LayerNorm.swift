@@ -1,5 +1,3 @@
-import CKernels
-
 // Layer normalisation (Ba et al. 2016), without its gain and shift
 //
 //   forward    r = (var(x) + ε)^-½        var over the D columns, divided by D;  ε = 1e-5
@@ -54,7 +52,7 @@ extension ReferenceExecutor {
 extension CPUExecutor {
     public func normalize(_ x: Matrix<State>, into y: Matrix<Operand>, inverseDeviation r: Matrix<State>) {
         check(x, y, r)
-        feedback_normalize(x.floats, x.rows, x.columns, y.floats, r.floats)
+        kernels.normalize(x.floats, x.rows, x.columns, y.base, r.floats)
     }
 
     public func normalizeBackward(
@@ -62,6 +60,6 @@ extension CPUExecutor {
         accumulatingInto dx: Matrix<State>
     ) {
         check(dy, y, r)
-        feedback_normalize_backward(dy.floats, y.floats, r.floats, dy.rows, dy.columns, dx.floats)
+        kernels.normalizeBackward(dy.floats, y.base, r.floats, dy.rows, dy.columns, dx.floats)
     }
 }

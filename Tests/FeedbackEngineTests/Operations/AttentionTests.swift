@@ -4,12 +4,14 @@ import Testing
 /// Sizes of one attention: rows, heads, size of a head, slots written before the block, steps of the block, window.
 struct AttentionSize: CustomTestStringConvertible {
     var rows = 2, heads = 2, headSize = 8, before = 5, steps = 1, window = 100
+    var dropRate = 0.0
+    var dropout: Dropout? { dropRate > 0 ? Dropout(rate: dropRate, seed: 5) : nil }
     var slots: Int { before + steps }
     var width: Int { heads * headSize }
     var reach: Int { min(window, slots) }
     var visibility: Visibility { Visibility(before: before, window: reach) }
     var testDescription: String {
-        "B \(rows) H \(heads) K \(headSize) before \(before) steps \(steps) window \(window)"
+        "B \(rows) H \(heads) K \(headSize) before \(before) steps \(steps) window \(window) dropout \(dropRate)"
     }
 }
 
@@ -50,7 +52,8 @@ private struct Run {
         let columns = executor.scoreColumns(slots: size.slots)
         let p = executor.operand(n * size.heads, columns)
         let ds = executor.operand(n * size.heads, columns)
-        executor.attend(q.all, memory, positions, size.visibility, probabilities: p.all, into: context.all)
+        executor.attend(
+            q.all, memory, positions, size.visibility, probabilities: p.all, dropout: size.dropout, into: context.all)
         self.context = context.all.values
 
         let padding = (columns - size.slots) / 2 < 16 ? 0 : 16
@@ -63,16 +66,17 @@ private struct Run {
         dContext.all.values = projection(n * D)
         executor.attendBackward(
             dContext.all, context: context.all, probabilities: p.all, memory, positions, size.visibility,
-            scoreGradients: ds.all, into: dq.all)
+            dropout: size.dropout, scoreGradients: ds.all, into: dq.all)
         self.dq = dq.all.values.map { $0 * scale }
 
         executor.clearGradients(memory)
         // In portions again: some steps and slots, then the others.
         for steps in [0..<size.steps / 2, size.steps / 2..<size.steps] {
             for slots in [0..<size.slots / 3, size.slots / 3..<size.slots] {
+                let gradients = AttentionGradients(
+                    scores: ds.all, probabilities: p.all, query: q.all, context: dContext.all)
                 executor.gather(
-                    scoreGradients: ds.all, probabilities: p.all, q: q.all, dContext: dContext.all, steps: steps,
-                    slots: slots, size.visibility, accumulatingInto: memory)
+                    [gradients], steps: steps, slots: slots, size.visibility, accumulatingInto: memory)
             }
         }
         let dKeysValues = executor.operand(size.slots * size.rows, 2 * D)
@@ -112,26 +116,31 @@ private struct Run {
         AttentionSize(heads: 1, headSize: 80, before: 47, window: 17),
         AttentionSize(before: 1, steps: 20), AttentionSize(headSize: 20, before: 7, steps: 33, window: 9),
         AttentionSize(rows: 1, headSize: 48, before: 100, steps: 70, window: 64),
-        AttentionSize(before: 30, steps: 3, window: 1),
+        AttentionSize(before: 30, steps: 3, window: 1), AttentionSize(headSize: 20, before: 40, dropRate: 0.3),
+        AttentionSize(rows: 3, headSize: 16, before: 7, steps: 33, window: 20, dropRate: 0.5),
     ]
 
-    @Test(arguments: sizes) func engineAgreesWithReference(size: AttentionSize) {
-        var pair = Pair()
+    @Test(arguments: sizes, Precision.supported) func engineAgreesWithReference(
+        size: AttentionSize, precision: Precision
+    ) {
+        var pair = Pair(precision)
         let inputs = Run.inputs(size, &pair)
         let fast = Run(pair.fast, size, inputs)
         let exact = Run(pair.exact, size, inputs)
-        expectEqual(fast.probabilities, exact.probabilities, tolerance: 1e-5, "p")
-        expectEqual(fast.context, exact.context, tolerance: 1e-5, "context")
-        expectEqual(fast.dq, exact.dq, tolerance: 2e-5, "dq")
-        expectEqual(fast.dKeysValues, exact.dKeysValues, tolerance: 2e-5, "dk and dv")
-        expectEqual(fast.dEmbeddings, exact.dEmbeddings, tolerance: 2e-5, "dU")
-        expectEqual(fast.dBias, exact.dBias, tolerance: 2e-5, "dS")
-        expectEqual(fast.dQueryBias, exact.dQueryBias, tolerance: 2e-5, "du")
+        expectEqual(fast.probabilities, exact.probabilities, tolerance: precision.tolerance(1e-5, bfloat16: 5e-2), "p")
+        expectEqual(fast.context, exact.context, tolerance: precision.tolerance(1e-5, bfloat16: 5e-2), "context")
+        expectEqual(fast.dq, exact.dq, tolerance: precision.tolerance(2e-5, bfloat16: 5e-2), "dq")
+        expectEqual(
+            fast.dKeysValues, exact.dKeysValues, tolerance: precision.tolerance(2e-5, bfloat16: 5e-2), "dk and dv")
+        expectEqual(fast.dEmbeddings, exact.dEmbeddings, tolerance: precision.tolerance(2e-5, bfloat16: 5e-2), "dU")
+        expectEqual(fast.dBias, exact.dBias, tolerance: precision.tolerance(2e-5, bfloat16: 5e-2), "dS")
+        expectEqual(fast.dQueryBias, exact.dQueryBias, tolerance: precision.tolerance(2e-5, bfloat16: 5e-2), "du")
     }
 
     @Test(arguments: [
         AttentionSize(rows: 1, headSize: 2, before: 2, steps: 3),
         AttentionSize(rows: 2, heads: 1, headSize: 3, before: 4, steps: 4, window: 3),
+        AttentionSize(rows: 2, headSize: 3, before: 6, steps: 3, dropRate: 0.4),
     ])
     func referenceAgreesWithFiniteDifferences(size: AttentionSize) {
         var pair = Pair()
@@ -167,7 +176,7 @@ private struct Run {
 
     @Test func copyKeepsTheLastSlots() {
         var pair = Pair()
-        for executor in [pair.fast, pair.exact] as [any Executor] {
+        for executor in Precision.supported.map({ CPUExecutor($0) }) + [pair.exact] as [any Executor] {
             let values = executor.state(40, 2 * 6)
             let query = executor.operand(1, 6)
             values.all.values = pair.numbers(40 * 12)
@@ -183,7 +192,7 @@ private struct Run {
                 let c = executor.operand(1, 6)
                 executor.attend(
                     query.all, memory, positions, Visibility(before: before, window: 8), probabilities: p.all,
-                    into: c.all)
+                    dropout: nil, into: c.all)
                 return c.all.values
             }
             let (whole, grown) = (memory(40), memory(64))

@@ -35,8 +35,11 @@ import Testing
         }
     }
 
-    @Test(arguments: sizes) func engineAgreesWithReference(rows: Int, inputs: Int, outputs: Int, bias: Int) {
-        var pair = Pair()
+    @Test(arguments: sizes, Precision.supported) func engineAgreesWithReference(
+        size: (rows: Int, inputs: Int, outputs: Int, bias: Int), precision: Precision
+    ) {
+        let (rows, inputs, outputs, bias) = size
+        var pair = Pair(precision)
         let map = Map(&pair, inputs: inputs, outputs: outputs, bias: bias, scale: 0.5)
         let x = pair.operand(rows, inputs)
         let dy = pair.operand(rows, outputs)
@@ -48,12 +51,12 @@ import Testing
         for rectified in [true, false] {
             pair.fast.linear(x.fast.all, map.fast, into: y.fast.all, rectified: rectified)
             pair.exact.linear(x.exact.all, map.exact, into: y.exact.all, rectified: rectified)
-            expectEqual(y.fast.all.values, y.exact.all.values)
+            expectEqual(y.fast.all.values, y.exact.all.values, tolerance: precision.tolerance(2e-6))
         }
         pair.fast.linear(x.fast.all, map.fast, into: z.fast.all)
         pair.fast.linear(x.fast.all, map.fast, accumulatingInto: sum.fast.all)
-        expectEqual(z.fast.all.values, y.exact.all.values)
-        expectEqual(sum.fast.all.values, zip(y.exact.all.values, start).map(+))
+        expectEqual(z.fast.all.values, y.exact.all.values, tolerance: precision.tolerance(2e-6))
+        expectEqual(sum.fast.all.values, zip(y.exact.all.values, start).map(+), tolerance: precision.tolerance(2e-6))
 
         let dx = pair.operand(rows, inputs)
         let dz = pair.state(rows, inputs)
@@ -63,9 +66,9 @@ import Testing
         pair.fast.linearBackward(dy.fast.all, map.fast, into: dx.fast.all)
         pair.fast.linearBackward(dy.fast.all, map.fast, into: dz.fast.all)
         pair.fast.linearBackward(dy.fast.all, map.fast, accumulatingInto: more.fast.all)
-        expectEqual(dx.fast.all.values, dx.exact.all.values)
-        expectEqual(dz.fast.all.values, dx.exact.all.values)
-        expectEqual(more.fast.all.values, zip(dx.exact.all.values, before).map(+))
+        expectEqual(dx.fast.all.values, dx.exact.all.values, tolerance: precision.tolerance(2e-6))
+        expectEqual(dz.fast.all.values, dx.exact.all.values, tolerance: precision.tolerance(2e-6))
+        expectEqual(more.fast.all.values, zip(dx.exact.all.values, before).map(+), tolerance: precision.tolerance(2e-6))
 
         let dw = pair.state(outputs, inputs)
         let db = pair.state(1, outputs)
@@ -73,8 +76,8 @@ import Testing
         pair.fast.linearGradients(dy.fast.all, x.fast.all, map.fast, accumulatingInto: dw.fast.all, dBias: db.fast.all)
         pair.exact.linearGradients(
             dy.exact.all, x.exact.all, map.exact, accumulatingInto: dw.exact.all, dBias: db.exact.all)
-        expectEqual(dw.fast.all.values, dw.exact.all.values)
-        expectEqual(db.fast.all.values, db.exact.all.values)
+        expectEqual(dw.fast.all.values, dw.exact.all.values, tolerance: precision.tolerance(2e-6))
+        expectEqual(db.fast.all.values, db.exact.all.values, tolerance: precision.tolerance(2e-6))
         pair.fast.unfold(
             dw.fast.all, dBias: db.fast.all, weight: map.weight.fast.all, norm: map.norm(\.fast), scale: 0.5,
             accumulatingInto: NormParameters(gain: dNorm.0.fast.all, shift: dNorm.1.fast.all))

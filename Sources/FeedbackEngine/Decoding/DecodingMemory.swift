@@ -1,0 +1,114 @@
+import CKernels
+import Foundation
+
+// Attention while decoding: steps 1 to 3 of Operations/Attention.swift for one row at a time, in float32 or bfloat16
+//
+// Keys lie in lanes over slots and values in lanes over the head, so that both sums run over groups of the summed axis:
+// keys [H][slots/16][groups over K][16], values [H][slots/g][P] with g slots in a group.
+
+private func roundedUp(_ count: Int) -> Int { (count + 15) & ~15 }
+
+/// The keys and values of one sequence.
+public final class DecodingMemory: @unchecked Sendable {
+    public let slots: Int
+    private let heads: Int
+    private let headSize: Int
+    private let format: feedback_format
+    private let keys, values: Buffer<Operand>
+    /// Groups of one head.
+    private let keyGroups, valueGroups: Int
+
+    public init(slots: Int, heads: Int, headSize: Int, precision: DecodingPrecision) {
+        self.slots = roundedUp(slots)
+        self.heads = heads
+        self.headSize = headSize
+        format = precision.memory
+        keyGroups = self.slots * feedback_groups(format, headSize)
+        valueGroups = feedback_groups(format, self.slots) * roundedUp(headSize)
+        keys = groupBuffer(heads * keyGroups)
+        values = groupBuffer(heads * valueGroups)
+    }
+
+    /// Writes the keys and values of some heads, from one row each of [D] or more columns, into a slot.
+    public func append(keys k: Matrix<State>, values v: Matrix<State>, heads range: Range<Int>, slot: Int) {
+        precondition(slot >= 0 && slot < slots && range.upperBound <= heads)
+        for h in range {
+            feedback_remember(
+                format, k.floats + h * headSize, v.floats + h * headSize, headSize, slot,
+                keys.all.groups + h * keyGroups, values.all.groups + h * valueGroups)
+        }
+    }
+
+    /// Copies some slots, from a multiple of 16 on, to the first slots of another memory or of this one.
+    public func copy(slots range: Range<Int>, into other: DecodingMemory) {
+        precondition(range.lowerBound % 16 == 0 && range.count <= other.slots && range.upperBound <= slots)
+        let (first, count) = (range.lowerBound, roundedUp(range.count))
+        for h in 0..<heads {
+            for (from, to, own, others) in [
+                (keys, other.keys, keyGroups, other.keyGroups), (values, other.values, valueGroups, other.valueGroups),
+            ] {
+                let perSlot = MemoryLayout<Int32>.size * own / slots
+                memmove(
+                    to.all.base + h * others * MemoryLayout<Int32>.size,
+                    from.all.base + h * own * MemoryLayout<Int32>.size + first * perSlot, count * perSlot)
+            }
+        }
+    }
+
+    /// c = attention of one row's query over the slots, for one head. `scratch` as `scratchColumns` says.
+    public func attend(
+        _ q: Matrix<State>, head h: Int, slots visible: Range<Int>, _ positions: DecodingPositions,
+        scratch: Matrix<State>, into context: Matrix<State>
+    ) {
+        assert(!visible.isEmpty && visible.upperBound <= slots && visible.count <= positions.reach)
+        assert(scratch.count >= Self.scratchColumns(slots: slots, headSize: headSize))
+        let column = 16 + positions.reach - visible.upperBound
+        feedback_attend_memory(
+            format, positions.fast, q.floats + h * headSize, keys.all.groups + h * keyGroups,
+            values.all.groups + h * valueGroups, positions.embeddings(head: h) + column, positions.columns,
+            positions.bias.all.floats + h * positions.columns + column, visible.lowerBound, visible.upperBound,
+            headSize, scratch.floats, context.floats + h * headSize)
+    }
+
+    public static func scratchColumns(slots: Int, headSize: Int) -> Int {
+        roundedUp(headSize) + 2 * (roundedUp(slots) + 32)
+    }
+}
+
+/// U in groups over the head and S̃, for offsets up to `reach`: offset o at column 16 + reach − o, with 16 more on either side.
+public final class DecodingPositions: @unchecked Sendable {
+    public let reach: Int
+    let fast: Int32
+    let bias: Buffer<State>
+    private let embeddings: Buffer<Operand>
+    private let groups: Int
+    var columns: Int { reach + 32 }
+
+    /// From U [reach, D] and S [reach, H] as `AttentionOperations.pack`.
+    public init(
+        embeddings u: Matrix<State>, bias s: Matrix<State>, queryBias: Matrix<State>, scale: Double,
+        precision: DecodingPrecision, portable: Bool = false
+    ) {
+        let (heads, size) = (s.columns, u.columns / s.columns)
+        let format = precision.memory
+        reach = u.rows
+        fast = portable ? 0 : feedback_has_fast(format)
+        groups = feedback_groups(format, size)
+        embeddings = groupBuffer(heads * groups * (reach + 32))
+        bias = decodingState(heads, reach + 32)
+        withUnsafeTemporaryAllocation(of: Int32.self, capacity: groups) { row in
+            for h in 0..<heads {
+                let to = embeddings(head: h) + 16
+                for c in 0..<reach {
+                    let from = u.floats + c * u.columns + h * size
+                    feedback_encode(format, from, size, row.baseAddress!, nil, nil)
+                    for g in 0..<groups { to[g * columns + c] = row[g] }
+                    let dot = (0..<size).reduce(Float(0)) { $0 + queryBias.floats[h * size + $1] * from[$1] }
+                    bias.all.floats[h * columns + 16 + c] = Float(scale) * (s.floats[c * heads + h] - dot)
+                }
+            }
+        }
+    }
+
+    func embeddings(head: Int) -> Groups { embeddings.all.groups + head * groups * columns }
+}

@@ -1,0 +1,62 @@
+import CKernels
+
+/// What numbers a decoder's weights, and what they are multiplied with, have. Sums, the residual stream and the softmax
+/// are float32 in every precision.
+public enum DecodingPrecision: String, CaseIterable, Sendable {
+    case float32
+    /// Weights, activations, keys and values in bfloat16.
+    case bfloat16
+    /// Weights in int8 with a scale for each output, activations in 8 bits with a scale and an offset for each token;
+    /// keys and values in bfloat16.
+    case int8
+
+    var weights: feedback_format {
+        switch self {
+        case .float32: FEEDBACK_FLOAT32
+        case .bfloat16: FEEDBACK_BFLOAT16
+        case .int8: FEEDBACK_INT8
+        }
+    }
+
+    /// Of keys, values and positions.
+    var memory: feedback_format { self == .float32 ? FEEDBACK_FLOAT32 : FEEDBACK_BFLOAT16 }
+
+    /// Whether this CPU has instructions for the precision's dot products; without, it is slow.
+    public var isFast: Bool { feedback_has_fast(weights) != 0 }
+}
+
+/// Numbers of one format in groups of 32 bits (CKernels/include/Decoding.h).
+typealias Groups = UnsafeMutablePointer<Int32>
+
+extension Matrix {
+    var groups: Groups { base.assumingMemoryBound(to: Int32.self) }
+}
+
+func groupBuffer(_ count: Int) -> Buffer<Operand> {
+    Buffer(elementSize: MemoryLayout<Int32>.size, rows: 1, columns: count)
+}
+
+/// Memory for float32 numbers, all zero.
+package func decodingState(_ rows: Int, _ columns: Int) -> Buffer<State> {
+    Buffer(elementSize: MemoryLayout<Float>.size, rows: rows, columns: columns)
+}
+
+extension Matrix<State> {
+    /// Takes some columns of another row.
+    package func copyColumns(_ x: Matrix, _ columns: Range<Int>) {
+        assert(rows == 1 && x.rows == 1 && columns.upperBound <= min(self.columns, x.columns))
+        (floats + columns.lowerBound).update(from: x.floats + columns.lowerBound, count: columns.count)
+    }
+
+    /// Adds a · x in some columns of a row.
+    package func add(_ x: Matrix, times a: Float, columns: Range<Int>) {
+        assert(rows == 1 && x.rows == 1 && columns.upperBound <= min(self.columns, x.columns))
+        feedback_add_scaled(x.floats + columns.lowerBound, a, columns.count, floats + columns.lowerBound)
+    }
+
+    /// The first numbers of a row.
+    package func floatValues(_ count: Int) -> [Float] {
+        precondition(count <= columns)
+        return Array(UnsafeBufferPointer(start: floats, count: count))
+    }
+}

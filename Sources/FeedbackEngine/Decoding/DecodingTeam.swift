@@ -1,0 +1,120 @@
+import CKernels
+import Foundation
+import Synchronization
+
+/// Threads that take the many short phases of a decoding step together, with barriers between.
+///
+/// A phase lasts a microsecond or a few, too short to sleep and be woken, so who waits, at a barrier or for the next job,
+/// spins; but only for a tenth of a millisecond or so, then it sleeps. So nothing spins while nothing is decoded, and where
+/// other programs want the cores too, a core on which one thread waits is free for the thread it waits for.
+public final class DecodingTeam: Sendable {
+    public let count: Int
+    private let state: Shared
+
+    private final class Shared: Sendable {
+        let count: Int
+        /// The number of the current job; changing it starts the next.
+        let job = Atomic<Int>(0)
+        let body = Mutex<(@Sendable (Int) -> Void)?>(nil)
+        let stopped = Atomic<Bool>(false)
+        let arrived = Atomic<Int>(0)
+        let phase = Atomic<Int>(0)
+        let sleepers: [Sleeper]
+
+        init(count: Int) {
+            self.count = count
+            sleepers = (0..<count).map { _ in Sleeper() }
+        }
+
+        func barrier(_ index: Int) {
+            if count == 1 { return }
+            let current = phase.load(ordering: .relaxed)
+            if arrived.add(1, ordering: .acquiringAndReleasing).newValue == count {
+                arrived.store(0, ordering: .relaxed)
+                phase.store(current + 1, ordering: .sequentiallyConsistent)
+                for sleeper in sleepers { sleeper.wake() }
+            } else {
+                sleepers[index].wait { phase.load(ordering: .sequentiallyConsistent) != current }
+            }
+        }
+
+        func start() {
+            job.add(1, ordering: .sequentiallyConsistent)
+            for sleeper in sleepers { sleeper.wake() }
+        }
+
+        /// What worker `index` does until the team is gone.
+        func work(_ index: Int) {
+            var seen = 0
+            while true {
+                sleepers[index].wait { job.load(ordering: .sequentiallyConsistent) != seen }
+                if stopped.load(ordering: .acquiring) { return }
+                seen += 1
+                perform(index)
+                barrier(index)
+            }
+        }
+
+        /// Does the job and lets go of it before the caller knows that it is done.
+        @inline(never) private func perform(_ index: Int) { body.withLock { $0 }?(index) }
+    }
+
+    /// Where one thread waits. Whoever turns `asleep` back takes, or gives, the one signal.
+    private final class Sleeper: Sendable {
+        private let asleep = Atomic<Bool>(false)
+        private let signal = DispatchSemaphore(value: 0)
+
+        @inline(__always) func wait(until ready: () -> Bool) {
+            for _ in 0..<4096 {
+                if ready() { return }
+                feedback_pause()
+            }
+            while !ready() {
+                asleep.store(true, ordering: .sequentiallyConsistent)
+                let cancelled = ready() && asleep.exchange(false, ordering: .sequentiallyConsistent)
+                if !cancelled { signal.wait() }
+            }
+        }
+
+        /// Call after making what the sleeper waits for true.
+        func wake() {
+            if asleep.load(ordering: .sequentiallyConsistent)
+                && asleep.exchange(false, ordering: .sequentiallyConsistent)
+            {
+                signal.signal()
+            }
+        }
+    }
+
+    /// A team of one runs on the calling thread.
+    public init(count: Int) {
+        precondition(count > 0, "a team needs a thread, not \(count)")
+        self.count = count
+        state = Shared(count: count)
+        for index in 1..<count {
+            let thread = Thread { [state] in state.work(index) }
+            thread.name = "feedback decoder \(index)"
+            thread.start()
+        }
+    }
+
+    deinit {
+        state.stopped.store(true, ordering: .releasing)
+        state.start()
+    }
+
+    /// Runs `body(0)` on the calling thread and `body(1)` … `body(count − 1)` on the others; returns when all are done.
+    public func run(_ body: @Sendable (Int) -> Void) {
+        if count == 1 { return body(0) }
+        withoutActuallyEscaping(body) { body in
+            state.body.withLock { $0 = body }
+            state.start()
+            body(0)
+            state.barrier(0)
+            state.body.withLock { $0 = nil }
+        }
+    }
+
+    /// Waits in `body(part)` until all have come here.
+    public func barrier(_ part: Int) { state.barrier(part) }
+}
