@@ -16,14 +16,18 @@ struct Wiring: CustomTestStringConvertible {
     var dFF = 7
     var vocabulary = 5
     var positions = 16
+    var dropRate = 0.0
 
     var configuration: ModelConfiguration {
         ModelConfiguration(
             memory: memory, keyValue: keyValue, layers: layers, dModel: dModel, heads: heads, dFF: dFF,
             vocabulary: vocabulary, positions: positions, memoryWindow: window)
     }
+    func dropout(_ batch: Int) -> Dropout? {
+        dropRate > 0 ? Dropout(rate: dropRate, seed: 9).part(batch) : nil
+    }
     var testDescription: String {
-        "\(memory.rawValue) \(keyValue.rawValue) window \(window ?? 0) carry \(carry) T \(steps) B \(batch) D \(dModel)/\(heads)"
+        "\(memory.rawValue) \(keyValue.rawValue) window \(window ?? 0) carry \(carry) T \(steps) B \(batch) D \(dModel)/\(heads) dropout \(dropRate)"
     }
 
     /// Parameters with nothing left at zero or one, so that every term of every equation counts; small enough that the

@@ -4,11 +4,11 @@ import Foundation
 /// A model on disk: `config.json`, `model.safetensors` with a labml checkpoint's names, and `tokenizer.json`.
 public struct ModelFolder: Sendable {
     public let model: FeedbackModel
-    public let tokenizer: CharacterTokenizer
+    public let tokenizer: Tokenizer
     /// The sequence length that the model was trained with, if it was.
     public var sequenceLength: Int?
 
-    public init(model: FeedbackModel, tokenizer: CharacterTokenizer, sequenceLength: Int? = nil) {
+    public init(model: FeedbackModel, tokenizer: Tokenizer, sequenceLength: Int? = nil) {
         precondition(tokenizer.vocabularySize == model.configuration.vocabulary)
         self.model = model
         self.tokenizer = tokenizer
@@ -65,10 +65,10 @@ public struct ModelFolder: Sendable {
         if let length = file.sequenceLength, length < 1 {
             throw FileError("\(folder.path)/config.json: sequence_length is \(length)")
         }
-        let tokenizer = try CharacterTokenizer(contentsOf: folder.appending(path: "tokenizer.json"))
+        let tokenizer = try Tokenizer(contentsOf: folder.appending(path: "tokenizer.json"))
         guard tokenizer.vocabularySize == configuration.vocabulary else {
             throw FileError(
-                "\(folder.path): the tokenizer has \(tokenizer.vocabularySize) characters, the model "
+                "\(folder.path): the tokenizer has \(tokenizer.vocabularySize) tokens, the model "
                     + "\(configuration.vocabulary); they do not belong together")
         }
         let model = try FeedbackModel(configuration, safetensors: folder.appending(path: "model.safetensors"))

@@ -144,6 +144,18 @@ public struct Safetensors: Sendable {
         }
     }
 
+    /// Writes tensors that are arrays.
+    package static func write(_ arrays: [(name: String, shape: [Int], values: [Float])], to file: URL) throws {
+        func write(_ rest: ArraySlice<(name: String, shape: [Int], values: [Float])>, _ tensors: [Tensor]) throws {
+            guard let first = rest.first else { return try Self.write(tensors, to: file) }
+            try first.values.withUnsafeBufferPointer { values in
+                try write(
+                    rest.dropFirst(), tensors + [Tensor(name: first.name, shape: first.shape) { values }])
+            }
+        }
+        try write(arrays[...], [])
+    }
+
     /// Writes tensors, by name, to a new file, and waits until they are on the disk.
     public static func write(_ tensors: [Tensor], metadata: [String: String] = [:], to file: URL) throws {
         let tensors = tensors.sorted { $0.name < $1.name }

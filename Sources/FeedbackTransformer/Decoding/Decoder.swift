@@ -15,48 +15,68 @@ import FeedbackEngine
 /// }
 /// ```
 ///
+/// The logits of a sequence have the same bits whichever sequences it is stepped with, and on any number of threads.
+///
 /// A decoder and its sequences belong to one thread at a time. It takes the parameters as they are when it is made.
 public final class Decoder {
     public let model: FeedbackModel
     /// M: the memories a step sees at most.
     public let memoryWindow: Int
-    private let executor: any Executor
-    private let packed: PackedModel
-    private let memoryWeights: [Double]
-    private let shape: SegmentShape
-    private var room: Room?
+    public let precision: DecodingPrecision
+    private let team: DecodingTeam
+    private let shares: DecodingShares
+    private let weights: DecodingWeights
+    private let memoryWeights: [Float]
+    private let memoryCount: Int
+    private var workspace: DecodingWorkspace?
 
-    /// - Parameter memoryWindow: how many memories a step sees at most; the model's own window where nil.
-    public convenience init(_ model: FeedbackModel, memoryWindow: Int? = nil) {
-        self.init(model, memoryWindow: memoryWindow, executor: CPUExecutor())
+    /// - Parameters:
+    ///   - memoryWindow: how many memories a step sees at most; the model's own window where nil.
+    ///   - precision: of the weights, which a step of few sequences spends its time reading, and of the memories.
+    ///   - threads: how many share a step's work, this one included. Useful up to the number of free cores.
+    public convenience init(
+        _ model: FeedbackModel, memoryWindow: Int? = nil, precision: DecodingPrecision = .float32, threads: Int = 1
+    ) {
+        self.init(model, memoryWindow: memoryWindow, precision: precision, threads: threads, portable: false)
     }
 
-    private init(_ model: FeedbackModel, memoryWindow: Int?, executor: any Executor) {
+    /// - Parameter portable: whether to do without the CPU's instructions for dot products, as on a CPU that lacks them.
+    package init(
+        _ model: FeedbackModel, memoryWindow: Int?, precision: DecodingPrecision, threads: Int, portable: Bool
+    ) {
+        let configuration = model.configuration
         self.model = model
-        self.memoryWindow = min(memoryWindow ?? model.configuration.window, model.configuration.window)
+        self.memoryWindow = min(memoryWindow ?? configuration.window, configuration.window)
+        self.precision = precision
         precondition(self.memoryWindow > 0, "a memory window of \(self.memoryWindow)")
-        self.executor = executor
-        packed = PackedModel(model.parameters.table, reach: min(self.memoryWindow, 64), executor: executor)
-        packed.pack(model.parameters, executors: [executor], pool: WorkerPool(count: 1))
-        memoryWeights = packed.memoryWeights(model.parameters)
-        shape = SegmentShape(model: model.configuration, steps: 1, carry: 0, window: self.memoryWindow)
+        team = DecodingTeam(count: threads)
+        shares = DecodingShares(configuration, parts: threads)
+        weights = DecodingWeights(
+            model, reach: min(self.memoryWindow, 64), precision: precision, portable: portable)
+        switch configuration.memory {
+        case .feedback:
+            memoryWeights = layerWeights(model.parameters.matrix("transformer.weights")).map(Float.init)
+        case .feedbackLast: memoryWeights = Array(repeating: 0, count: configuration.layers) + [1]
+        case .perLayer: memoryWeights = []
+        }
+        memoryCount = configuration.memory != .perLayer && configuration.keyValue == .shared ? 1 : configuration.layers
     }
 
     /// What one sequence remembers.
     public final class Sequence {
         /// Steps taken.
         public fileprivate(set) var length = 0
-        /// One memory that all layers read, or one a layer; each for this sequence alone.
-        fileprivate var memories: [AttentionMemory]
+        /// One memory that all layers read, or one a layer.
+        fileprivate var memories: [DecodingMemory]
         /// Slots in use.
         fileprivate var filled = 0
 
-        fileprivate init(memories: [AttentionMemory]) { self.memories = memories }
+        fileprivate init(memories: [DecodingMemory]) { self.memories = memories }
     }
 
     /// A sequence at its start, with no memory.
     public func makeSequence() -> Sequence {
-        Sequence(memories: (0..<shape.memories).map { _ in makeMemory(slots: min(64, slotLimit)) })
+        Sequence(memories: (0..<memoryCount).map { _ in makeMemory(slots: min(64, slotLimit)) })
     }
 
     /// Takes one step of every sequence: from its next token to the logits of the token after, [V] each.
@@ -64,80 +84,38 @@ public final class Decoder {
     /// - Precondition: no sequence is listed twice, and every token is in the vocabulary.
     public func step(_ sequences: [Sequence], tokens: [Int32]) -> [[Float]] {
         precondition(sequences.count == tokens.count)
-        WorkerPool.bindToThisThread()
-        // A sequence at its very first step has no memory, and its layers no attention: those go apart.
+        if sequences.isEmpty { return [] }
+        let seen = sequences.reduce(1) { max($0, min($1.filled, memoryWindow)) }
+        if seen > weights.reach { weights.extend(reach: min(2 * seen, memoryWindow)) }
+        for sequence in sequences { makeRoom(sequence) }
+        // A sequence at its very first step has no memory, and its layers no attention: those come last.
+        let order =
+            sequences.indices.filter { sequences[$0].filled > 0 }
+            + sequences.indices.filter { sequences[$0].filled == 0 }
+        let workspace = workspace(rows: sequences.count)
+        let step = DecodingStep(
+            configuration: model.configuration, weights: weights, memoryWeights: memoryWeights,
+            memoryWindow: memoryWindow, team: team, shares: shares, workspace: workspace, rows: sequences.count,
+            attending: sequences.count { $0.filled > 0 }, memories: order.map { sequences[$0].memories },
+            filled: order.map { sequences[$0].filled })
+        workspace.embed(
+            order.map { tokens[$0] }, table: model.parameters.matrix("src_embed.weight"), memoryWeights.first)
+        team.run { step.run(part: $0) }
         var logits = Array(repeating: [Float](), count: sequences.count)
-        let fresh = sequences.indices.filter { sequences[$0].filled == 0 }
-        let others = sequences.indices.filter { sequences[$0].filled > 0 }
-        for (chosen, attending) in [(fresh, false), (others, true)] where !chosen.isEmpty {
-            let rows = step(chosen.map { sequences[$0] }, tokens: chosen.map { tokens[$0] }, attending: attending)
-            for (row, index) in chosen.enumerated() { logits[index] = rows.rows(row..<row + 1).values.map(Float.init) }
+        for (row, index) in order.enumerated() {
+            sequences[index].filled += 1
+            sequences[index].length += 1
+            logits[index] = workspace.logits(row: row)
         }
         return logits
     }
 
-    private func step(_ sequences: [Sequence], tokens: [Int32], attending: Bool) -> Matrix<State> {
-        let configuration = model.configuration
-        let seen = sequences.reduce(1) { max($0, min($1.filled, memoryWindow)) }
-        if seen > packed.reach {
-            packed.extend(reach: min(2 * seen, memoryWindow), model.parameters, executor: executor)
-        }
-        for sequence in sequences { makeRoom(sequence) }
-        let room = room(for: sequences.count)
-        executor.embed(tokens, table: model.parameters.matrix("src_embed.weight"), into: room.x[0])
-        for l in 0..<configuration.layers {
-            let layer = packed.layers[l]
-            let x = room.x[l + 1]
-            if !shape.routesFeedback {
-                executor.convert(room.x[l], into: room.vector)
-                remember(room, memory: l, of: sequences)
-            }
-            executor.copy(room.x[l], into: x)
-            if attending {
-                executor.query(x, layer, keeping: room.attention)
-                for (row, sequence) in sequences.enumerated() {
-                    let own = room.attention.rows(row..<row + 1)
-                    executor.attend(
-                        own.query, sequence.memories[sequence.memories.count == 1 ? 0 : l], layer.positions,
-                        Visibility(before: sequence.filled, window: min(memoryWindow, packed.reach)),
-                        probabilities: own.probabilities, into: own.context)
-                }
-                executor.linear(room.attention.context, layer.output.packed, accumulatingInto: x)
-            }
-            executor.feedForward(x, layer.feedForward, keeping: room.feedForward)
-        }
-        if shape.routesFeedback {
-            executor.weightedSum(room.x, weights: memoryWeights, into: room.memory)
-            executor.convert(room.memory, into: room.vector)
-            for memory in 0..<shape.memories { remember(room, memory: memory, of: sequences) }
-        }
-        for sequence in sequences {
-            sequence.filled += 1
-            sequence.length += 1
-        }
-        executor.normalize(
-            room.x[configuration.layers], into: room.attention.normalized,
-            inverseDeviation: room.attention.inverseDeviation)
-        executor.linear(room.attention.normalized, packed.generator.packed, into: room.logits)
-        return room.logits
-    }
-
-    /// Appends the step's keys and values, made from `room.vector`, to one memory of every sequence.
-    private func remember(_ room: Room, memory: Int, of sequences: [Sequence]) {
-        let map = packed.keyValue[packed.keyValue.count == 1 ? 0 : memory].packed
-        executor.linear(room.vector, map, into: room.keysValues)
-        for (row, sequence) in sequences.enumerated() {
-            executor.append(
-                room.keysValues.rows(row..<row + 1), to: sequence.memories[memory], slot: sequence.filled)
-        }
-    }
-
     // MARK: Room
 
-    private func makeMemory(slots: Int) -> AttentionMemory {
-        executor.makeMemory(
-            rows: 1, slots: slots, heads: model.configuration.heads, headSize: model.configuration.headSize,
-            training: false)
+    private func makeMemory(slots: Int) -> DecodingMemory {
+        DecodingMemory(
+            slots: slots, heads: model.configuration.heads, headSize: model.configuration.headSize,
+            precision: precision)
     }
 
     /// With twice the window, forgotten memories are cleared away once a window's length, so a step's share is small.
@@ -151,49 +129,17 @@ public final class Decoder {
         let clears = slots >= slotLimit
         for (index, memory) in sequence.memories.enumerated() {
             let target = clears ? memory : makeMemory(slots: min(2 * slots, slotLimit))
-            executor.copy(memory, slots: forgotten..<sequence.filled, into: target)
+            memory.copy(slots: forgotten..<sequence.filled, into: target)
             sequence.memories[index] = target
         }
         sequence.filled -= forgotten
     }
 
-    /// Everything a step of some number of sequences computes in.
-    private struct Room {
-        let x: [Matrix<State>]
-        let attention: AttentionStash
-        let feedForward: FeedForwardStash
-        let memory, keysValues, logits: Matrix<State>
-        let vector: Matrix<Operand>
-        let buffers: [AnyObject]
-    }
-
-    private func room(for rows: Int) -> Room {
-        let scores = executor.scoreColumns(slots: slotLimit)
-        if let room, room.memory.rows == rows { return room }
-        let configuration = model.configuration
-        let (D, F, H) = (configuration.dModel, configuration.dFF, configuration.heads)
-        var buffers: [AnyObject] = []
-        func state(_ columns: Int) -> Matrix<State> {
-            let buffer = executor.state(rows, columns)
-            buffers.append(buffer)
-            return buffer.all
-        }
-        func operand(_ columns: Int) -> Matrix<Operand> {
-            let buffer = executor.operand(rows, columns)
-            buffers.append(buffer)
-            return buffer.all
-        }
-        let deviation = state(1)
-        let normalized = operand(D)
-        let made = Room(
-            x: (0...configuration.layers).map { _ in state(D) },
-            attention: AttentionStash(
-                normalized: normalized, inverseDeviation: deviation, query: operand(D),
-                probabilities: operand(H * scores).shaped(rows * H, scores), context: operand(D)),
-            feedForward: FeedForwardStash(normalized: normalized, inverseDeviation: deviation, hidden: operand(F)),
-            memory: state(D), keysValues: state(2 * D), logits: state(configuration.vocabulary), vector: operand(D),
-            buffers: buffers)
-        room = made
+    private func workspace(rows: Int) -> DecodingWorkspace {
+        if let workspace, workspace.rows >= rows { return workspace }
+        let made = DecodingWorkspace(
+            model.configuration, rows: rows, slots: slotLimit, parts: team.count, precision: precision)
+        workspace = made
         return made
     }
 }

@@ -1,3 +1,5 @@
+import FeedbackEngine
+
 /// Continues a prompt, piece by piece, as the model's text comes.
 ///
 /// ```swift
@@ -6,24 +8,27 @@
 /// while let piece = try generator.next() { print(piece, terminator: "") }
 /// ```
 public struct TextGenerator {
-    private let tokenizer: CharacterTokenizer
+    private let tokenizer: Tokenizer
     private let decoder: Decoder
     private let sequence: Decoder.Sequence
-    private let stops: [[Unicode.Scalar]]
+    private let stops: [[UInt8]]
     private var sampler: Sampler
     /// Tokens still to come.
     private var left: Int
     private var logits: [Float] = []
-    /// Text that has come but may be the beginning of a stop.
-    private var held: [Unicode.Scalar] = []
+    /// What stands between the text so far and the next token.
+    private var separator: String
+    /// UTF-8 that has come but may be the beginning of a stop, or of a character.
+    private var held: [UInt8] = []
 
     /// - Parameters:
-    ///   - prompt: what to continue; at least one character, all in the vocabulary.
+    ///   - prompt: what to continue; at least one token, all in the vocabulary.
     ///   - stops: texts that end the generation; they are not part of it.
     ///   - memoryWindow: the memories a step sees; as many as in training where nil.
+    ///   - precision, threads: as `Decoder`'s.
     public init(
         _ folder: ModelFolder, prompt: String, maxTokens: Int, sampler: Sampler, stops: [String] = [],
-        memoryWindow: Int? = nil
+        memoryWindow: Int? = nil, precision: DecodingPrecision = .float32, threads: Int = 1
     ) throws {
         let tokens = try folder.tokenizer.encode(prompt)
         guard !tokens.isEmpty else {
@@ -37,9 +42,10 @@ public struct TextGenerator {
                 "memory-window is \(window); this model allows 1 to \(folder.model.configuration.window)")
         }
         tokenizer = folder.tokenizer
-        decoder = Decoder(folder.model, memoryWindow: window)
+        decoder = Decoder(folder.model, memoryWindow: window, precision: precision, threads: threads)
         sequence = decoder.makeSequence()
-        self.stops = stops.map { Array($0.unicodeScalars) }
+        separator = prompt.unicodeScalars.last?.properties.isWhitespace == true ? "" : tokenizer.separator
+        self.stops = stops.map { Array($0.utf8) }
         self.sampler = sampler
         left = maxTokens
         for token in tokens { logits = decoder.step([sequence], tokens: [token])[0] }
@@ -50,25 +56,35 @@ public struct TextGenerator {
         while left > 0 {
             let token = try sampler.next(logits)
             left -= 1
-            held.append(tokenizer.characters[Int(token)])
+            held += separator.utf8 + tokenizer.bytes(of: token)
+            separator = tokenizer.separator
             if stops.contains(where: held.ends(with:)) {
                 let length = stops.filter(held.ends(with:)).map(\.count).max()!
                 left = 0
                 return take(held.count - length, dropping: length)
             }
             if left > 0 { logits = decoder.step([sequence], tokens: [token])[0] }
-            let undecided = stops.map { stop in (0..<stop.count).last { held.ends(with: stop.prefix($0)) }! }.max() ?? 0
+            let starts = stops.map { stop in (0..<stop.count).last { held.ends(with: stop.prefix($0)) }! }
+            let undecided = max(starts.max() ?? 0, incompleteCharacter)
             if let text = take(held.count - undecided) { return text }
         }
         return take(held.count)
     }
 
-    /// The first held characters; nil where there are none.
+    /// The bytes at the end of `held` that are the beginning of a character.
+    private var incompleteCharacter: Int {
+        for (index, byte) in held.suffix(3).reversed().enumerated() where byte & 0xc0 != 0x80 {
+            let length = byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc0 ? 2 : 1
+            return length > index + 1 ? index + 1 : 0
+        }
+        return 0
+    }
+
+    /// The first held bytes as text; nil where there are none.
     private mutating func take(_ count: Int, dropping dropped: Int = 0) -> String? {
-        var text = String.UnicodeScalarView()
-        text.append(contentsOf: held.prefix(count))
+        let text = String(decoding: held.prefix(count), as: UTF8.self)
         held.removeFirst(count + dropped)
-        return text.isEmpty ? nil : String(text)
+        return text.isEmpty ? nil : text
     }
 }
 

@@ -1,6 +1,6 @@
 /// One parameter: its checkpoint name and shape, and where it lies among all parameters.
 public struct Parameter: Equatable, Sendable {
-    /// How a fresh parameter is drawn: PyTorch's defaults (model.md).
+    /// How a fresh parameter is drawn: PyTorch's defaults.
     public enum Initial: Equatable, Sendable {
         case zeros, ones
         /// N(0, 1).

@@ -1,12 +1,12 @@
 import FeedbackEngine
 
-// Attention block, pre-norm, with its residual (model.md)
+// Attention block, pre-norm, with its residual
 //
 //   forward  1   (n, r) = LayerNorm(x)
 //            2   q̃  = K^-½ (Wq (γ∘n + β) + u)
-//            3   c   = attention of q̃ over the memory          (FeedbackEngine/Operations/Attention.swift)
-//            4   x  += c Woᵀ + bo
-//   backward 4   do = dx;   dc = do Wo                                dWo  += doᵀ c,   dbo += Σ do
+//            3   c   = attention of q̃ over the memory, weights dropped   (FeedbackEngine/Operations/Attention.swift)
+//            4   x  += drop(c Woᵀ + bo)
+//   backward 4   do = drop(dx);   dc = do Wo                          dWo  += doᵀ c,   dbo += Σ do
 //            3   dq̃ = attention backward of dc                        and, gathered, dk, dv, dU, dS
 //            2   dn  = dq̃ Wq'                                         dWq' += dq̃ᵀ n,   du  += Σ dq̃
 //            1   dx += LayerNorm backward of dn
@@ -60,23 +60,25 @@ extension Executor {
     /// Steps 3 and 4.
     func attention(
         _ x: Matrix<State>, _ layer: PackedLayer, _ memory: AttentionMemory, _ visibility: Visibility,
-        keeping stash: AttentionStash
+        keeping stash: AttentionStash, dropout: BlockDropout?
     ) {
         attend(  // 3
-            stash.query, memory, layer.positions, visibility, probabilities: stash.probabilities, into: stash.context)
-        linear(stash.context, layer.output.packed, accumulatingInto: x)  // 4
+            stash.query, memory, layer.positions, visibility, probabilities: stash.probabilities,
+            dropout: dropout?.at(.attentionWeights), into: stash.context)
+        residual(stash.context, layer.output.packed, dropout, .attentionOutput, accumulatingInto: x)  // 4
     }
 
     /// Steps 4 and 3.
     func attentionBackward(
         _ dx: Matrix<State>, _ layer: PackedLayer, _ memory: AttentionMemory, _ visibility: Visibility,
-        _ stash: AttentionStash, keeping deltas: AttentionDeltas
+        _ stash: AttentionStash, keeping deltas: AttentionDeltas, dropout: BlockDropout?
     ) {
         convert(dx, into: deltas.output)  // 4
+        drop(deltas.output, dropout, .attentionOutput)
         linearBackward(deltas.output, layer.output.packed, into: deltas.context)
         attendBackward(  // 3
             deltas.context, context: stash.context, probabilities: stash.probabilities, memory, layer.positions,
-            visibility, scoreGradients: deltas.scores, into: deltas.query)
+            visibility, dropout: dropout?.at(.attentionWeights), scoreGradients: deltas.scores, into: deltas.query)
     }
 
     /// Steps 2 and 1. `dNormalized` is room for dn.

@@ -4,7 +4,8 @@ extension Segment {
     /// The gradients that answer `forward`, for dlogits [T·R, V]: added to one worker's store, in the terms of the packed
     /// maps (`PackedModel.unfold`). The numbers are those of `forward`, walked in reverse.
     func backward(
-        _ tile: Tile, tokens: [Int32], dLogits: Matrix<State>, accumulatingInto gradient: ParameterStore
+        _ tile: Tile, tokens: [Int32], dLogits: Matrix<State>, dropout: Dropout? = nil,
+        accumulatingInto gradient: ParameterStore
     ) {
         let all = rows(0..<shape.steps, of: tile)
         let weights = packed.memoryWeights(parameters)
@@ -26,7 +27,7 @@ extension Segment {
         for memory in workspace.memories { executor.clearGradients(memory) }
         for chunk in ranges(of: 0..<shape.steps, by: shape.chunk).reversed() {
             for block in ranges(of: chunk, by: shape.block).reversed() {
-                backward(block, of: chunk, tile, weights: weights, accumulatingInto: &dWeights)
+                backward(block, of: chunk, tile, dropout, weights: weights, accumulatingInto: &dWeights)
             }
             finish(chunk, tile, accumulatingInto: gradient)
         }
@@ -50,7 +51,7 @@ extension Segment {
 
     /// One block of steps, layers last to first. What needs several steps is left to `finish`.
     private func backward(
-        _ block: Range<Int>, of chunk: Range<Int>, _ tile: Tile, weights: [Double],
+        _ block: Range<Int>, of chunk: Range<Int>, _ tile: Tile, _ dropout: Dropout?, weights: [Double],
         accumulatingInto dWeights: inout [Double]
     ) {
         let rows = rows(block, of: tile)
@@ -68,7 +69,8 @@ extension Segment {
             let layer = packed.layers[l]
             executor.feedForwardBackward(
                 dx, layer.feedForward, workspace.feedForward[l].rows(rows),
-                keeping: workspace.feedForwardDeltas[l].rows(delta), dNormalized: dNormalized)
+                keeping: workspace.feedForwardDeltas[l].rows(delta), dNormalized: dNormalized,
+                dropout: self.dropout(dropout, layer: l, block, tile))
             if !attending.isEmpty {
                 let seeing = self.rows(attending, of: tile)
                 let delta = self.rows(from(chunk, attending), of: tile)
@@ -76,7 +78,8 @@ extension Segment {
                 let deltas = workspace.attentionDeltas[l].rows(delta)
                 let dx = workspace.dx.rows(seeing)
                 executor.attentionBackward(
-                    dx, layer, memory(layer: l), visibility(attending, tile), stash, keeping: deltas)
+                    dx, layer, memory(layer: l), visibility(attending, tile), stash, keeping: deltas,
+                    dropout: self.dropout(dropout, layer: l, attending, tile))
                 if l > 0 {
                     executor.queryBackward(
                         dx, layer, stash, deltas, dNormalized: workspace.dNormalized.rows(0..<seeing.count))
@@ -87,7 +90,7 @@ extension Segment {
                     dm, x: workspace.x[l].rows(rows), weight: weights[l], accumulatingInto: dx)
             } else {
                 let slots = tile.carried + block.lowerBound..<tile.carried + block.upperBound
-                gather(layer: l, steps: attending, of: chunk, slots: slots, tile)
+                gather(l, steps: attending, of: chunk, slots: slots, tile)
                 let dKeysValues = workspace.dKeysValues[l].rows(delta)
                 executor.keyValueGradients(workspace.memories[l], slots: slots, into: dKeysValues)
                 executor.linearBackward(dKeysValues, keyValue(memory: l), accumulatingInto: dx)
@@ -98,10 +101,8 @@ extension Segment {
     /// dm of one step: from its keys' and values' gradients, to which the later steps of the chunk are still to be added.
     private func memoryBackward(_ block: Range<Int>, of chunk: Range<Int>, _ tile: Tile, into dm: Matrix<State>) {
         let slots = tile.carried + block.lowerBound..<tile.carried + block.upperBound
-        for l in 0..<model.layers {
-            gather(layer: l, steps: block.upperBound..<chunk.upperBound, of: chunk, slots: slots, tile)
-        }
         for memory in 0..<shape.memories {
+            gather(memory, steps: block.upperBound..<chunk.upperBound, of: chunk, slots: slots, tile)
             let dKeysValues = workspace.dKeysValues[memory].rows(rows(from(chunk, block), of: tile))
             executor.keyValueGradients(workspace.memories[memory], slots: slots, into: dKeysValues)
             if memory == 0 {
@@ -138,10 +139,10 @@ extension Segment {
             executor.gather(
                 scoreGradients: dAttention.scores, q: attention.query, rows: tile.rows.count,
                 visibility(attending, tile), accumulatingInto: workspace.positionGradients[l])
-            let earlier = tile.carried + (shape.routesFeedback ? chunk.lowerBound : 0)
-            gather(layer: l, steps: attending, of: chunk, slots: 0..<earlier, tile)
         }
+        let earlier = tile.carried + (shape.routesFeedback ? chunk.lowerBound : 0)
         for memory in 0..<shape.memories {
+            gather(memory, steps: attending, of: chunk, slots: 0..<earlier, tile)
             let slots = tile.carried + chunk.lowerBound..<tile.carried + chunk.upperBound
             gradients(
                 workspace.dKeysValues[memory].rows(delta), vectors(memory: memory, slots: slots, tile),
@@ -154,13 +155,18 @@ extension Segment {
         steps.lowerBound - chunk.lowerBound..<steps.upperBound - chunk.lowerBound
     }
 
-    /// Adds what some steps of a chunk contribute to the keys' and values' gradients of some slots.
-    private func gather(layer l: Int, steps: Range<Int>, of chunk: Range<Int>, slots: Range<Int>, _ tile: Tile) {
-        let stash = workspace.attention[l].rows(rows(chunk, of: tile))
-        let deltas = workspace.attentionDeltas[l].rows(0..<chunk.count * tile.rows.count)
+    /// Adds what some steps of a chunk contribute to the gradients of some slots' keys and values.
+    private func gather(_ memory: Int, steps: Range<Int>, of chunk: Range<Int>, slots: Range<Int>, _ tile: Tile) {
+        let layers = shape.memories == 1 ? 0..<model.layers : memory..<memory + 1
+        let gradients = layers.map { l in
+            let stash = workspace.attention[l].rows(rows(chunk, of: tile))
+            let deltas = workspace.attentionDeltas[l].rows(0..<chunk.count * tile.rows.count)
+            return AttentionGradients(
+                scores: deltas.scores, probabilities: stash.probabilities, query: stash.query, context: deltas.context)
+        }
         executor.gather(
-            scoreGradients: deltas.scores, probabilities: stash.probabilities, q: stash.query, dContext: deltas.context,
-            steps: from(chunk, steps), slots: slots, visibility(chunk, tile), accumulatingInto: memory(layer: l))
+            gradients, steps: from(chunk, steps), slots: slots, visibility(chunk, tile),
+            accumulatingInto: workspace.memories[memory])
     }
 
     /// Weight gradients of key and value from slots whose dk and dv are complete.

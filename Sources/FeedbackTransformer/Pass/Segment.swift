@@ -64,6 +64,16 @@ final class Segment {
         Visibility(before: tile.carried + steps.lowerBound, window: shape.reach)
     }
 
+    /// Dropout in a layer, for a range of steps.
+    func dropout(_ dropout: Dropout?, layer: Int, _ steps: Range<Int>, _ tile: Tile) -> BlockDropout? {
+        dropout.map {
+            var part = $0.part(layer)
+            part.firstRow = tile.rows.lowerBound
+            return BlockDropout(
+                layer: part, step: steps.lowerBound, rows: tile.rows.count, branch: workspace.dNormalized)
+        }
+    }
+
     func memory(layer: Int) -> AttentionMemory { workspace.memories[workspace.memories.count == 1 ? 0 : layer] }
     func keyValue(memory: Int) -> PackedLinear { packed.keyValue[packed.keyValue.count == 1 ? 0 : memory].packed }
 
@@ -75,7 +85,7 @@ final class Segment {
     // MARK: Forward
 
     /// Takes the tile's tokens, [T·R] time-major, to logits, [T·R, V].
-    func forward(_ tile: Tile, tokens: [Int32]) -> Matrix<State> {
+    func forward(_ tile: Tile, tokens: [Int32], dropout: Dropout? = nil) -> Matrix<State> {
         let all = rows(0..<shape.steps, of: tile)
         precondition(tokens.count == all.count)
         for memory in workspace.memories { memory.rows = tile.rows.count }
@@ -99,7 +109,7 @@ final class Segment {
                     executor.convert(x, into: vectors(memory: l, slots: slots, tile))
                     remember(l, slots: slots, tile)
                 }
-                layer(l, block, tile)
+                layer(l, block, tile, dropout)
             }
             if shape.routesFeedback {
                 let m = workspace.memory.rows(0..<rows.count)
@@ -120,7 +130,7 @@ final class Segment {
     }
 
     /// x_{l+1} = layer l of x_l.
-    private func layer(_ l: Int, _ block: Range<Int>, _ tile: Tile) {
+    private func layer(_ l: Int, _ block: Range<Int>, _ tile: Tile, _ dropout: Dropout?) {
         let rows = rows(block, of: tile)
         let layer = packed.layers[l]
         let x = workspace.x[l + 1].rows(rows)
@@ -131,9 +141,13 @@ final class Segment {
             let stash = workspace.attention[l].rows(seeing)
             let x = workspace.x[l + 1].rows(seeing)
             if l > 0 { executor.query(x, layer, keeping: stash) }
-            executor.attention(x, layer, memory(layer: l), visibility(attending, tile), keeping: stash)
+            executor.attention(
+                x, layer, memory(layer: l), visibility(attending, tile), keeping: stash,
+                dropout: self.dropout(dropout, layer: l, attending, tile))
         }
-        executor.feedForward(x, layer.feedForward, keeping: workspace.feedForward[l].rows(rows))
+        executor.feedForward(
+            x, layer.feedForward, keeping: workspace.feedForward[l].rows(rows),
+            dropout: self.dropout(dropout, layer: l, block, tile))
     }
 
     /// Computes the keys and values of some slots from their vectors and appends them to a memory.

@@ -24,24 +24,25 @@ public final class TrainingPass {
     let executors: [any Executor]
     private let packed: PackedModel
     private let segments: [Segment]
-    private let tiles: [[Tile]]
+    let tiles: [[Tile]]
     private let gradients: [ParameterStore]
 
-    /// On the CPU, for a model in float32.
+    /// On the CPU.
     ///
     /// - Parameters:
     ///   - steps: T, the sequence length.
     ///   - carry: how many memories are carried from one batch to the next, which must continue it; 0 for none.
     ///   - memoryWindow: the memories a step sees at most, where fewer than the model's own window.
     ///   - forwardOnly: whether the pass only evaluates; it then takes less memory.
+    ///   - precision: of operands; parameters, residual stream and gradients are float32. It must be supported.
     public convenience init(
         _ model: FeedbackModel, steps: Int, batchSize: Int, carry: Int = 0, memoryWindow: Int? = nil, threads: Int,
-        forwardOnly: Bool = false
+        forwardOnly: Bool = false, precision: Precision = .float32
     ) {
         self.init(
             model.parameters, steps: steps, batchSize: batchSize, carry: carry, memoryWindow: memoryWindow,
             threads: threads, forwardOnly: forwardOnly
-        ) { CPUExecutor() }
+        ) { CPUExecutor(precision) }
     }
 
     /// With any executor, for parameters of its type.
@@ -90,12 +91,28 @@ public final class TrainingPass {
 
     /// Forward and backward over one batch; afterwards `gradient` holds the gradient of the mean loss.
     ///
-    /// - Parameters: inputs and targets, [T, B] time-major; a negative target is left out of the loss.
-    public func run(inputs: [Int32], targets: [Int32]) -> CrossEntropySum {
-        precondition(inputs.count == shape.steps * batchSize && targets.count == inputs.count)
+    /// - Parameters:
+    ///   - inputs, targets: [T, B] time-major; a negative target is left out of the loss.
+    ///   - dropout: what to drop; another seed for every step.
+    public func run(inputs: [Int32], targets: [Int32], dropout: Dropout? = nil) -> CrossEntropySum {
+        run([(inputs, targets)], dropout: dropout)
+    }
+
+    /// Forward and backward over several batches, one after the other; afterwards `gradient` holds the gradient of the
+    /// mean loss over all their targets, as if they had been one batch.
+    public func run(
+        _ batches: [(inputs: [Int32], targets: [Int32])], dropout: Dropout? = nil
+    ) -> CrossEntropySum {
         precondition(!gradients.isEmpty, "a forward-only pass has no gradient")
-        let scale = 1 / Double(max(1, targets.count { $0 >= 0 }))
-        let sum = sumOverWorkers { $0.run($1, inputs: inputs, targets: targets, scale: scale) }
+        let targets = batches.reduce(0) { count, batch in count + batch.targets.count { $0 >= 0 } }
+        let sum = sumOverWorkers { pass, worker in
+            for part in pass.shares.joined() { pass.gradients[worker].all.elements(part.range).clear() }
+            return batches.enumerated().reduce(into: CrossEntropySum()) { sum, batch in
+                sum += pass.run(
+                    worker, inputs: batch.element.inputs, targets: batch.element.targets,
+                    scale: 1 / Double(max(1, targets)), dropout: dropout?.part(batch.offset))
+            }
+        }
         let work = Unchecked(self)
         pool.run { worker in work.value.sumGradients(worker) }
         packed.unfold(gradient, parameters: parameters, executors: executors, pool: pool)
@@ -104,8 +121,7 @@ public final class TrainingPass {
 
     /// The loss of one batch, forward only.
     public func evaluate(inputs: [Int32], targets: [Int32]) -> CrossEntropySum {
-        precondition(inputs.count == shape.steps * batchSize && targets.count == inputs.count)
-        return sumOverWorkers { $0.run($1, inputs: inputs, targets: targets, scale: nil) }
+        sumOverWorkers { $0.run($1, inputs: inputs, targets: targets, scale: nil, dropout: nil) }
     }
 
     /// Forgets the carried memories: the next batch begins anew.
@@ -140,17 +156,20 @@ public final class TrainingPass {
     }
 
     /// One worker's tiles: forward, and where a scale of the loss is given, backward.
-    private func run(_ worker: Int, inputs: [Int32], targets: [Int32], scale: Double?) -> CrossEntropySum {
+    private func run(
+        _ worker: Int, inputs: [Int32], targets: [Int32], scale: Double?, dropout: Dropout?
+    ) -> CrossEntropySum {
+        precondition(inputs.count == shape.steps * batchSize && targets.count == inputs.count)
         let segment = segments[worker]
-        if scale != nil { for part in shares.joined() { gradients[worker].all.elements(part.range).clear() } }
         var sum = CrossEntropySum()
         for tile in tiles[worker] {
             let tokens = select(inputs, tile.rows)
-            let logits = segment.forward(tile, tokens: tokens)
+            let logits = segment.forward(tile, tokens: tokens, dropout: dropout)
             sum += executors[worker].crossEntropy(
                 logits, targets: select(targets, tile.rows), scale: scale ?? 0, into: logits)
             if scale != nil {
-                segment.backward(tile, tokens: tokens, dLogits: logits, accumulatingInto: gradients[worker])
+                segment.backward(
+                    tile, tokens: tokens, dLogits: logits, dropout: dropout, accumulatingInto: gradients[worker])
             }
             segment.carry(tile)
         }

@@ -9,7 +9,7 @@ import Testing
 
     init() throws {
         temporary = try TemporaryFolder()
-        let tokenizer = CharacterTokenizer("hello\n")
+        let tokenizer = try Tokenizer(.characters, text: "hello\n")
         let wiring = Wiring(window: 9, dModel: 8, vocabulary: tokenizer.vocabularySize)
         original = ModelFolder(model: try wiring.model(), tokenizer: tokenizer, sequenceLength: 7)
         try original.save(to: folder)

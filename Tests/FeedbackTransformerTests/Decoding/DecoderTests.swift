@@ -97,4 +97,61 @@ import Testing
         let errors = zip(logits, expected).map { own, all in zip(own, all).map { abs($0 - $1) }.max()! }
         #expect(errors.max()! <= 1e-4, "off first at step \(errors.firstIndex { $0 > 1e-4 } ?? -1)")
     }
+
+    // MARK: Precision and threads
+
+    private static let narrow = routings.flatMap { wiring in
+        [DecodingPrecision.bfloat16, .int8].flatMap { precision in [false, true].map { (wiring, precision, $0) } }
+    }
+
+    /// How far a precision may be from float32 in a model of logits of size one: units of 2⁻⁸ in a dozen maps one after
+    /// the other, for bfloat16 rounded and for int8 of the largest.
+    @Test(arguments: narrow) func narrowIsClose(wiring: Wiring, precision: DecodingPrecision, portable: Bool) throws {
+        let model = try wiring.model()
+        var random = RandomSource(seed: 21)
+        let tokens = (0..<70).map { _ in Int32(random.below(11)) }
+        let decoders = [
+            Decoder(model, memoryWindow: 20),
+            Decoder(model, memoryWindow: 20, precision: precision, threads: 1, portable: portable),
+        ]
+        let logits = decoders.map { decoder in
+            let sequence = decoder.makeSequence()
+            return tokens.flatMap { decoder.step([sequence], tokens: [$0])[0] }
+        }
+        let error = zip(logits[0], logits[1]).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) }.squareRoot()
+        let norm = logits[0].reduce(0) { $0 + $1 * $1 }.squareRoot()
+        #expect(error / norm <= 0.03 && error > 0, "off by \(error / norm) of the logits' norm")
+    }
+
+    private static let precisions = routings.flatMap { wiring in DecodingPrecision.allCases.map { (wiring, $0) } }
+
+    /// The same bits alone and with others that come and go, on one thread and on several, also where a head's columns
+    /// lie in two threads' parts.
+    @Test(arguments: precisions) func sameBitsInAnyCompanyAndOnAnyThreads(
+        wiring: Wiring, precision: DecodingPrecision
+    ) throws {
+        var wide = wiring
+        (wide.dModel, wide.heads) = (144, 3)
+        let model = try wide.model()
+        var random = RandomSource(seed: 31)
+        let texts = (0..<9).map { _ in (0..<1 + random.below(30)).map { _ in Int32(random.below(11)) } }
+        let single = texts.map { text in
+            let decoder = Decoder(model, memoryWindow: 7, precision: precision)
+            let sequence = decoder.makeSequence()
+            return text.map { decoder.step([sequence], tokens: [$0])[0] }
+        }
+        for threads in 1...3 {
+            let decoder = Decoder(model, memoryWindow: 7, precision: precision, threads: threads)
+            let sequences = texts.map { _ in decoder.makeSequence() }
+            for start in 0..<40 {
+                // Text i begins at step i.
+                let running = texts.indices.filter { start >= $0 && start - $0 < texts[$0].count }
+                let logits = decoder.step(
+                    running.map { sequences[$0] }, tokens: running.map { texts[$0][start - $0] })
+                for (own, text) in zip(logits, running) {
+                    #expect(own == single[text][start - text], "text \(text), \(threads) threads")
+                }
+            }
+        }
+    }
 }

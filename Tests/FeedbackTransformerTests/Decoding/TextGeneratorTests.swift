@@ -5,7 +5,7 @@ import Testing
     private let folder: ModelFolder
 
     init() throws {
-        let tokenizer = CharacterTokenizer("abcde \n")
+        let tokenizer = try Tokenizer(.characters, text: "abcde \n")
         let wiring = Wiring(dModel: 12, vocabulary: tokenizer.vocabularySize, positions: 64)
         folder = ModelFolder(model: try wiring.model(), tokenizer: tokenizer)
     }
@@ -54,5 +54,57 @@ import Testing
         #expect(throws: ConfigurationError.self) { try pieces("") }
         #expect(throws: ConfigurationError.self) { try pieces(maxTokens: -1) }
         #expect(throws: ConfigurationError.self) { try pieces(stops: [""]) }
+    }
+
+    private func folder(_ kind: Tokenizer.Kind, _ text: String) throws -> ModelFolder {
+        let tokenizer = try Tokenizer(kind, text: text)
+        let wiring = Wiring(dModel: 12, vocabulary: tokenizer.vocabularySize, positions: 64)
+        return ModelFolder(model: try wiring.model(), tokenizer: tokenizer)
+    }
+
+    /// Whatever bytes come, and wherever a stop lies among them, the pieces are whole characters and together what all the
+    /// bytes make. The model's bytes are hardly ever UTF-8: its bias is turned to those of a few characters.
+    @Test(arguments: 0..<40) func streamedBytesNeverBreakACharacter(seed: UInt64) throws {
+        let folder = try folder(.bytes, "")
+        var bias = Array(repeating: -40.0, count: 256)
+        for byte in "aé€😀".utf8 { bias[Int(byte)] = 0 }
+        folder.model.parameters["generator.bias"] = bias
+        func pieces(stops: [String]) throws -> [String] {
+            var generator = try TextGenerator(
+                folder, prompt: "a", maxTokens: 60, sampler: Sampler(temperature: 8, seed: seed), stops: stops)
+            var pieces: [String] = []
+            while let piece = try generator.next() { pieces.append(piece) }
+            return pieces
+        }
+        var tokens: [Int32] = []
+        var sampler = try Sampler(temperature: 8, seed: seed)
+        let decoder = Decoder(folder.model)
+        let sequence = decoder.makeSequence()
+        for _ in 0..<60 {
+            tokens.append(try sampler.next(decoder.step([sequence], tokens: [tokens.last ?? 0x61])[0]))
+        }
+        let text = try pieces(stops: [])
+        #expect(text.joined() == folder.tokenizer.decode(tokens))
+        #expect(text.count > 20 && text.allSatisfy { !$0.isEmpty })
+        for stop in ["é", "€", "a"] {
+            let bytes = tokens.map { UInt8($0) }
+            let end = bytes.indices.first { bytes[$0...].starts(with: stop.utf8) } ?? bytes.count
+            #expect(try pieces(stops: [stop]).joined() == String(decoding: bytes[..<end], as: UTF8.self))
+        }
+    }
+
+    @Test func wordsComeWithTheSpacesBetween() throws {
+        let folder = try folder(.words, "the cat sat on a mat.")
+        func text(_ prompt: String) throws -> [String] {
+            var generator = try TextGenerator(folder, prompt: prompt, maxTokens: 3, sampler: Sampler(seed: 1))
+            var pieces: [String] = []
+            while let piece = try generator.next() { pieces.append(piece) }
+            return pieces
+        }
+        let pieces = try text("The cat")
+        #expect(pieces.count == 3 && pieces.allSatisfy { $0.hasPrefix(" ") && !$0.dropFirst().contains(" ") })
+        #expect(try text("The cat ").joined() == pieces.joined().dropFirst())
+        #expect(throws: TokenizerError.unknownWord("dog", position: 4)) { try text("the dog") }
+        #expect(throws: ConfigurationError.self) { try text(" ;\" ") }
     }
 }

@@ -3,7 +3,7 @@ import FeedbackTransformer
 import Testing
 
 @Suite struct ModelTests {
-    /// The sizes that labml's own models have (model.md).
+    /// The sizes that labml's own models have.
     @Test func labmlParameterCounts() {
         func count(_ keyValue: KeyValueSharing) -> Int {
             ParameterTable(

@@ -1,0 +1,157 @@
+import FeedbackEngine
+
+// One step of several sequences, shared out over the team's threads (model: Pass/AttentionBlock.swift, Operations/)
+//
+//   for every layer   1   own columns of q̃                     from LN(x)
+//                     2   own heads of c                                                  then a barrier
+//                     3   own columns of x += c Woᵀ + bo                                  then a barrier
+//                     4   own columns of h = max(0, LN(x) W1ᵀ + b1)                       then a barrier
+//                     5   own columns of x += h W2ᵀ + b2, and of m += a_l x               then a barrier
+//   at the end        6   own heads of the memory's keys and values, from m
+//                     7   own columns of the logits             from LN(x)
+//
+// Every thread has the same columns of all maps from D to D, so what it computes of q̃, k and v is what its own heads need,
+// and 1 and 2 need no barrier between; unless a head's columns lie in two threads' parts. What enters a product, all rows
+// in whole, every thread normalises and encodes for itself: that is cheaper than to meet once more.
+
+/// Which columns of what has D columns, and which heads, are each thread's.
+struct DecodingShares: Sendable {
+    let columns: [Range<Int>]
+    let heads: [Range<Int>]
+    /// Whether a thread's heads are its columns.
+    let headsAreWhole: Bool
+
+    init(_ configuration: ModelConfiguration, parts: Int) {
+        let (D, H, K) = (configuration.dModel, configuration.heads, configuration.headSize)
+        columns = (0..<parts).map { part in PanelLinear.columns(of: D, part: part, of: parts) }
+        headsAreWhole = columns.allSatisfy { $0.lowerBound % K == 0 }
+        heads =
+            headsAreWhole
+            ? columns.map { $0.lowerBound / K..<$0.upperBound / K }
+            : (0..<parts).map { H * $0 / parts..<H * ($0 + 1) / parts }
+    }
+}
+
+/// Everything a step of some number of sequences computes in. Matrices have whole panels of columns.
+final class DecodingWorkspace: @unchecked Sendable {
+    let rows: Int
+    let x, memory, query, context, keys, values, hidden, logits: Matrix<State>
+    /// A thread's own.
+    let encoded: [EncodedRows]
+    let scratch: [Matrix<State>]
+    private let dModel, vocabulary: Int
+    private let buffers: [Buffer<State>]
+
+    init(_ configuration: ModelConfiguration, rows: Int, slots: Int, parts: Int, precision: DecodingPrecision) {
+        var buffers: [Buffer<State>] = []
+        func state(_ rows: Int, _ columns: Int) -> Matrix<State> {
+            buffers.append(decodingState(rows, columns))
+            return buffers[buffers.count - 1].all
+        }
+        let (D, F) = (configuration.dModel, configuration.dFF)
+        let width = PanelLinear.columns(D)
+        (dModel, vocabulary, self.rows) = (D, configuration.vocabulary, rows)
+        (x, memory, query, context) = (state(rows, width), state(rows, width), state(rows, width), state(rows, width))
+        (keys, values) = (state(rows, width), state(rows, width))
+        hidden = state(rows, PanelLinear.columns(F))
+        logits = state(rows, PanelLinear.columns(vocabulary))
+        encoded = (0..<parts).map { _ in EncodedRows(rows: rows, columns: max(D, F), precision: precision) }
+        scratch = (0..<parts).map { _ in
+            state(1, DecodingMemory.scratchColumns(slots: slots, headSize: configuration.headSize))
+        }
+        self.buffers = buffers
+    }
+
+    /// x = E[token], and m = a_0 x.
+    func embed(_ tokens: [Int32], table: Matrix<State>, _ weight: Float?) {
+        for (row, token) in tokens.enumerated() {
+            precondition(
+                token >= 0 && Int(token) < table.rows, "token \(token) is outside the vocabulary of \(table.rows)")
+            x.rows(row..<row + 1).copyColumns(table.rows(Int(token)..<Int(token) + 1), 0..<dModel)
+            if let weight {
+                let m = memory.rows(row..<row + 1)
+                m.clear()
+                m.add(x.rows(row..<row + 1), times: weight, columns: 0..<dModel)
+            }
+        }
+    }
+
+    func logits(row: Int) -> [Float] { logits.rows(row..<row + 1).floatValues(vocabulary) }
+}
+
+struct DecodingStep: @unchecked Sendable {
+    let configuration: ModelConfiguration
+    let weights: DecodingWeights
+    let memoryWeights: [Float]
+    let memoryWindow: Int
+    let team: DecodingTeam
+    let shares: DecodingShares
+    let workspace: DecodingWorkspace
+    let rows: Int
+    /// How many rows have a memory: the first ones.
+    let attending: Int
+    /// Each row's memories, and the slots in use.
+    let memories: [[DecodingMemory]]
+    let filled: [Int]
+
+    /// One thread's part.
+    func run(part: Int) {
+        let (D, F, room) = (configuration.dModel, configuration.dFF, workspace)
+        let (encoded, parts, heads) = (room.encoded[part], team.count, shares.heads[part])
+        for (l, layer) in weights.layers.enumerated() {
+            if configuration.memory == .perLayer { remember(room.x, memory: l, part: part) }
+            if attending > 0 {
+                encoded.encode(room.x, rows: attending, columns: D, normalizing: true)  // 1
+                layer.query.multiply(encoded, part: part, of: parts, .store, into: room.query)
+                if !shares.headsAreWhole { team.barrier(part) }
+                // A head's positions serve all rows.
+                for head in heads {  // 2
+                    for row in 0..<attending {
+                        memories[row][memories[row].count == 1 ? 0 : l].attend(
+                            room.query.rows(row..<row + 1), head: head,
+                            slots: max(0, filled[row] - memoryWindow)..<filled[row], layer.positions,
+                            scratch: room.scratch[part], into: room.context.rows(row..<row + 1))
+                    }
+                }
+                team.barrier(part)
+                encoded.encode(room.context, rows: attending, columns: D)  // 3
+                layer.output.multiply(encoded, part: part, of: parts, .add, into: room.x)
+                team.barrier(part)
+            }
+            encoded.encode(room.x, rows: rows, columns: D, normalizing: true)  // 4
+            layer.inner.multiply(encoded, part: part, of: parts, .storeRectified, into: room.hidden)
+            team.barrier(part)
+            encoded.encode(room.hidden, rows: rows, columns: F)  // 5
+            layer.outer.multiply(encoded, part: part, of: parts, .add, into: room.x)
+            if configuration.memory != .perLayer {
+                for row in 0..<rows {
+                    room.memory.rows(row..<row + 1).add(
+                        room.x.rows(row..<row + 1), times: memoryWeights[l + 1], columns: shares.columns[part])
+                }
+            }
+            team.barrier(part)
+        }
+        if configuration.memory != .perLayer {  // 6
+            for memory in memories[0].indices { remember(room.memory, memory: memory, part: part) }
+        }
+        encoded.encode(room.x, rows: rows, columns: D, normalizing: true)  // 7
+        weights.generator.multiply(encoded, part: part, of: parts, .store, into: room.logits)
+    }
+
+    /// Appends the keys and values made from `vectors` to one memory of every row.
+    private func remember(_ vectors: Matrix<State>, memory: Int, part: Int) {
+        let (room, map) = (workspace, weights.keys.count == 1 ? 0 : memory)
+        let encoded = room.encoded[part]
+        // Every thread must be done with the keys and values of the memory before.
+        if !shares.headsAreWhole { team.barrier(part) }
+        encoded.encode(vectors, rows: rows, columns: configuration.dModel)
+        weights.keys[map].multiply(encoded, part: part, of: team.count, .store, into: room.keys)
+        weights.values[map].multiply(encoded, part: part, of: team.count, .store, into: room.values)
+        if !shares.headsAreWhole { team.barrier(part) }
+        for row in 0..<rows {
+            memories[row][memory].append(
+                keys: room.keys.rows(row..<row + 1), values: room.values.rows(row..<row + 1), heads: shares.heads[part],
+                slot: filled[row])
+        }
+    }
+}

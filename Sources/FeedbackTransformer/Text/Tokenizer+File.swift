@@ -1,0 +1,129 @@
+import Foundation
+
+// `tokenizer.json`, as Hugging Face's `tokenizers` reads it:
+//
+//   characters   a BPE model with a vocabulary and no merges
+//   bytes        the same, on bytes that stand for printable characters as in GPT-2
+//   words        a WordLevel model on what white space separates, once `basic_english` has been applied
+//   symbols      the same without
+
+/// The parts of the file that say something; `tokenizers` takes the rest for absent.
+private struct TokenizerFile: Codable, Equatable {
+    struct Model: Codable, Equatable {
+        var type: String
+        var vocab: [String: Int]
+        var merges: [String]?
+        var unknown: String?
+
+        enum CodingKeys: String, CodingKey {
+            case type, vocab, merges
+            case unknown = "unk_token"
+        }
+    }
+    /// A normalizer, pre-tokenizer or decoder.
+    struct Stage: Codable, Equatable {
+        var type: String
+        var normalizers: [Stage]?
+        var pattern: [String: String]?
+        var content: String?
+        var addPrefixSpace, trimOffsets, useRegex: Bool?
+
+        enum CodingKeys: String, CodingKey {
+            case type, normalizers, pattern, content
+            case addPrefixSpace = "add_prefix_space"
+            case trimOffsets = "trim_offsets"
+            case useRegex = "use_regex"
+        }
+
+        static let fuse = Stage(type: "Fuse")
+        static let bytes = Stage(type: "ByteLevel", addPrefixSpace: false, trimOffsets: false, useRegex: false)
+        static let whiteSpace = Stage(type: "WhitespaceSplit")
+        static let basicEnglish = Stage(
+            type: "Sequence",
+            normalizers: [Stage(type: "Lowercase")]
+                + WordTokenizer.replacements.map {
+                    Stage(type: "Replace", pattern: ["String": $0.0], content: $0.1)
+                })
+    }
+    var version = "1.0"
+    var normalizer, preTokenizer, decoder: Stage?
+    var model: Model
+    var addedTokens: [String] = []
+
+    enum CodingKeys: String, CodingKey {
+        case version, normalizer, decoder, model
+        case preTokenizer = "pre_tokenizer"
+        case addedTokens = "added_tokens"
+    }
+}
+
+/// The characters that stand for the 256 bytes: printable ones for themselves, the others for those from U+0100 on.
+private let byteCharacters: [Unicode.Scalar] = {
+    let printable = [33...126, 161...172, 174...255].joined()
+    let others = (0..<256).filter { !printable.contains($0) }
+    return (0..<256).map { byte in
+        Unicode.Scalar(UInt32(others.firstIndex(of: byte).map { 256 + $0 } ?? byte))!
+    }
+}()
+
+extension Tokenizer {
+    private var file: TokenizerFile {
+        func vocabulary(_ texts: [String]) -> [String: Int] { Dictionary(uniqueKeysWithValues: zip(texts, 0...)) }
+        switch self {
+        case .characters(let tokenizer):
+            return TokenizerFile(
+                decoder: .fuse,
+                model: .init(type: "BPE", vocab: vocabulary(tokenizer.characters.map { String($0) }), merges: []))
+        case .bytes:
+            return TokenizerFile(
+                preTokenizer: .bytes, decoder: .bytes,
+                model: .init(type: "BPE", vocab: vocabulary(byteCharacters.map { String($0) }), merges: []))
+        case .words(let tokenizer):
+            return TokenizerFile(
+                normalizer: tokenizer.rule == .basicEnglish ? .basicEnglish : nil, preTokenizer: .whiteSpace,
+                model: .init(type: "WordLevel", vocab: vocabulary(tokenizer.words), unknown: "<unk>"))
+        }
+    }
+
+    public func write(to file: URL) throws {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        let data = try encoder.encode(self.file)
+        try writeFile(file) { try $0.write(contentsOf: data) }
+    }
+
+    /// Reads a file that such a tokenizer has written. Throws on any other.
+    public init(contentsOf file: URL) throws {
+        let data = try readRegularFile(file)
+        guard let parsed = try? JSONDecoder().decode(TokenizerFile.self, from: data) else {
+            throw TokenizerError.malformed("\(file.path) is not a tokenizer")
+        }
+        var texts: [String?] = Array(repeating: nil, count: parsed.model.vocab.count)
+        for (text, token) in parsed.model.vocab {
+            guard !text.isEmpty, texts.indices.contains(token), texts[token] == nil else {
+                throw TokenizerError.malformed(
+                    "\(file.path) is damaged: \(text.debugDescription) has the token \(token)")
+            }
+            texts[token] = text
+        }
+        guard !texts.isEmpty else { throw TokenizerError.malformed("\(file.path) has an empty vocabulary") }
+        if parsed.model.type == "WordLevel" {
+            self = .words(
+                WordTokenizer(
+                    words: texts.compactMap(\.self), rule: parsed.normalizer == nil ? .whiteSpace : .basicEnglish))
+        } else if parsed.preTokenizer != nil {
+            self = .bytes
+        } else {
+            let characters = texts.compactMap { $0?.unicodeScalars.first }
+            guard Set(characters).count == characters.count else {
+                throw TokenizerError.malformed("\(file.path) is not a tokenizer of characters")
+            }
+            self = .characters(CharacterTokenizer(characters: characters))
+        }
+        guard self.file == parsed else {
+            throw TokenizerError.malformed(
+                "\(file.path) is of a kind that is not known here; it must be of characters, bytes or words, as written by "
+                    + "feedback train")
+        }
+    }
+}

@@ -1,0 +1,111 @@
+import Foundation
+
+/// Turns text into tokens and back: by characters, bytes, or words.
+///
+/// ```swift
+/// let tokenizer = Tokenizer(.words, text: "To be, or not to be")
+/// try tokenizer.encode("not to be")                       // [3, 5, 1]
+/// ```
+public enum Tokenizer: Equatable, Sendable {
+    case characters(CharacterTokenizer)
+    /// The 256 bytes of UTF-8.
+    case bytes
+    case words(WordTokenizer)
+
+    public enum Kind: String, CaseIterable, Sendable {
+        /// The characters of a text.
+        case characters
+        /// The bytes of its UTF-8.
+        case bytes
+        /// Lower-case words and punctuation marks, as torchtext's `basic_english`.
+        case words
+        /// Whatever white space separates.
+        case symbols
+    }
+
+    /// A tokenizer whose vocabulary is what occurs in a text. Throws where two of its characters are the same to Unicode,
+    /// so that a file could not tell them apart: a text that has not been normalized.
+    public init(_ kind: Kind, text: String) throws(TokenizerError) {
+        switch kind {
+        case .characters:
+            let tokenizer = CharacterTokenizer(text)
+            var seen: [String: Unicode.Scalar] = [:]
+            for character in tokenizer.characters {
+                if let same = seen.updateValue(character, forKey: String(character)) {
+                    func name(_ scalar: Unicode.Scalar) -> String {
+                        "U+" + String(scalar.value, radix: 16, uppercase: true)
+                    }
+                    throw .malformed(
+                        "the text has both \(name(same)) and \(name(character)), two codes of one character; normalize it "
+                            + "first, for example with uconv -x nfc, or use --tokenizer bytes")
+                }
+            }
+            self = .characters(tokenizer)
+        case .bytes: self = .bytes
+        case .words: self = .words(WordTokenizer(text, rule: .basicEnglish))
+        case .symbols: self = .words(WordTokenizer(text, rule: .whiteSpace))
+        }
+    }
+
+    public var kind: Kind {
+        switch self {
+        case .characters: .characters
+        case .bytes: .bytes
+        case .words(let tokenizer): tokenizer.rule == .basicEnglish ? .words : .symbols
+        }
+    }
+
+    public var vocabularySize: Int {
+        switch self {
+        case .characters(let tokenizer): tokenizer.characters.count
+        case .bytes: 256
+        case .words(let tokenizer): tokenizer.words.count
+        }
+    }
+
+    /// The tokens of a text. Throws on what is not in the vocabulary, which it names with its position.
+    public func encode(_ text: String) throws(TokenizerError) -> [Int32] {
+        switch self {
+        case .characters(let tokenizer): try tokenizer.encode(text)
+        case .bytes: text.utf8.map(Int32.init)
+        case .words(let tokenizer): try tokenizer.encode(text)
+        }
+    }
+
+    /// What stands between two tokens: a space between words, otherwise nothing.
+    public var separator: String { if case .words = self { " " } else { "" } }
+
+    /// A token's text as UTF-8; of a byte, that byte. Traps on a token outside the vocabulary.
+    public func bytes(of token: Int32) -> [UInt8] {
+        switch self {
+        case .characters(let tokenizer): Array(String(tokenizer.characters[Int(token)]).utf8)
+        case .bytes: [UInt8(token)]
+        case .words(let tokenizer): Array(tokenizer.words[Int(token)].utf8)
+        }
+    }
+
+    /// The text of some tokens; bytes that are no UTF-8 become U+FFFD. Traps on a token outside the vocabulary.
+    public func decode(_ tokens: some Sequence<Int32>) -> String {
+        String(decoding: Array(tokens.map(bytes(of:)).joined(separator: separator.utf8)), as: UTF8.self)
+    }
+}
+
+public enum TokenizerError: Error, Equatable, CustomStringConvertible {
+    case unknownCharacter(Unicode.Scalar, position: Int)
+    case unknownWord(String, position: Int)
+    case malformed(String)
+
+    public var description: String {
+        switch self {
+        case .unknownCharacter(let character, let position):
+            Self.unknown("character", String(character), position)
+        case .unknownWord(let word, let position): Self.unknown("word", word, position)
+        case .malformed(let what): what
+        }
+    }
+
+    private static func unknown(_ kind: String, _ text: String, _ position: Int) -> String {
+        "the \(kind) \(text.debugDescription) at position \(position) is not in the model's vocabulary; leave it out or "
+            + "train on text that has it"
+    }
+}
