@@ -42,6 +42,6 @@ let package = Package(
         .testTarget(name: "FeedbackEngineTests", dependencies: ["FeedbackEngine", "FeedbackTransformer"]),
         .testTarget(name: "FeedbackTransformerTests", dependencies: ["FeedbackTransformer"]),
         .testTarget(name: "FeedbackTrainingTests", dependencies: ["FeedbackTraining"], resources: [.copy("Fixtures")]),
-        .testTarget(name: "feedbackTests", dependencies: ["feedback"]),
+        .testTarget(name: "feedbackTests", dependencies: ["feedback", "FeedbackTraining"]),
     ]
 )

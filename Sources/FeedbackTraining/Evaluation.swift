@@ -2,68 +2,125 @@ import FeedbackEngine
 import FeedbackTransformer
 import Foundation
 
-/// How well a model predicts a text.
+/// How well a model predicts a text, or answers a task.
 public struct Evaluation: Codable, Equatable, Sendable {
-    /// Mean cross-entropy in nats a character.
+    /// Mean cross-entropy in nats a token.
     public var loss: Double
+    /// The same in bits a character of the text, whatever its tokens are; of a task, an answer.
     public var bitsPerCharacter: Double
     /// e^loss.
     public var perplexity: Double
-    /// The share of characters that the model holds for the likeliest.
+    /// The share of tokens that the model holds for the likeliest.
     public var accuracy: Double
-    /// Characters predicted.
+    /// Tokens predicted.
     public var tokens: Int
 
-    public init(_ sum: CrossEntropySum) {
+    /// - Parameter characters: those that the targets stand for.
+    public init(_ sum: CrossEntropySum, characters: Int) {
         loss = sum.loss / Double(sum.targets)
-        bitsPerCharacter = loss / log(2)
+        bitsPerCharacter = sum.loss / log(2) / Double(characters)
         perplexity = exp(loss)
         accuracy = Double(sum.correct) / Double(sum.targets)
         tokens = sum.targets
     }
 }
 
-/// Evaluates a model on a whole text: every character but the first is predicted once, from the memory of those before.
+/// Evaluates a model on the whole of some data: every target is predicted once, from the memory of what comes before it.
 ///
-/// The text is read as contiguous streams, a segment at a time; the memories of one segment are carried over to the next.
+/// The data is read as contiguous streams, a segment at a time; the memories of one segment are carried over to the next.
 /// Each stream begins without memory, so the figure is a little worse than one stream's would be.
 public final class Evaluator {
-    private let pass: TrainingPass
+    /// What predicts: the training pass, or a decoder in its precision, a step at a time.
+    private enum Predictor {
+        case pass(TrainingPass)
+        case decoder(Decoder)
+    }
+    private let predictor: Predictor
     private let loader: SequentialLoader
+    private let characters: Int
+    /// The rows that the data is read in.
+    public var streams: Int { loader.rows }
 
     /// - Parameters:
     ///   - segment: steps at a time; has no effect on the result but for rounding.
     ///   - memoryWindow: the memories a step sees.
     public init(
-        _ model: FeedbackModel, tokens: [Int32], memoryWindow: Int, segment: Int = 64, streams: Int = 32, threads: Int
+        _ model: FeedbackModel, _ stream: TokenStream, memoryWindow: Int, segment: Int = 64, streams: Int = 32,
+        threads: Int
     ) throws(CorpusError) {
-        guard tokens.count > 1 else {
-            throw CorpusError("the text to evaluate has \(tokens.count) characters; it needs at least 2")
+        (loader, characters) = (try Self.loader(stream, segment: segment, streams: streams), stream.characters)
+        predictor = .pass(
+            TrainingPass(
+                model, steps: loader.sequenceLength, batchSize: loader.rows, carry: memoryWindow,
+                memoryWindow: memoryWindow, threads: threads, forwardOnly: true))
+    }
+
+    /// Evaluates what a decoder makes of its model: the cost of a precision.
+    public init(_ decoder: Decoder, _ stream: TokenStream, streams: Int = 32) throws(CorpusError) {
+        (loader, characters) = (try Self.loader(stream, segment: 64, streams: streams), stream.characters)
+        predictor = .decoder(decoder)
+    }
+
+    private static func loader(
+        _ stream: TokenStream, segment: Int, streams: Int
+    ) throws(CorpusError) -> SequentialLoader {
+        guard stream.targets.contains(where: { $0 >= 0 }) else {
+            throw CorpusError("the data to evaluate has nothing to predict; it needs at least 2 tokens")
         }
-        loader = SequentialLoader(
-            tokens, sequenceLength: min(segment, tokens.count - 1),
-            batchSize: max(1, min(streams, tokens.count / (4 * segment))))
-        pass = TrainingPass(
-            model, steps: loader.sequenceLength, batchSize: loader.rows, carry: memoryWindow,
-            memoryWindow: memoryWindow, threads: threads, forwardOnly: true)
+        return SequentialLoader(
+            stream, sequenceLength: min(segment, stream.count),
+            batchSize: max(1, min(streams, (stream.count + 1) / (4 * segment))))
     }
 
     /// The model as it is now. Throws where the loss is not finite.
     ///
-    /// - Parameter progress: called with the characters predicted so far.
+    /// - Parameter progress: called with the tokens predicted so far.
     public func run(progress: (Int) -> Void = { _ in }) throws(ConfigurationError) -> Evaluation {
-        pass.parametersChanged()
-        pass.forget()
         var loader = loader
         var sum = CrossEntropySum()
+        let evaluate = start()
         while let batch = loader.next() {
-            sum += pass.evaluate(inputs: batch.inputs, targets: batch.targets)
+            sum += evaluate(batch)
             progress(sum.targets)
         }
         guard sum.loss.isFinite else {
             throw ConfigurationError(
                 "the loss is not finite; the model's training has diverged or its files are damaged")
         }
-        return Evaluation(sum)
+        return Evaluation(sum, characters: characters)
+    }
+
+    /// What evaluates the next batch, beginning without memory.
+    private func start() -> (Batch) -> CrossEntropySum {
+        switch predictor {
+        case .pass(let pass):
+            pass.parametersChanged()
+            pass.forget()
+            return { pass.evaluate(inputs: $0.inputs, targets: $0.targets) }
+        case .decoder(let decoder):
+            let streams = (0..<loader.rows).map { _ in decoder.makeSequence() }
+            return { batch in
+                var sum = CrossEntropySum()
+                for first in stride(from: 0, to: batch.inputs.count, by: batch.rows) {
+                    let step = first..<first + batch.rows
+                    let logits = decoder.step(streams, tokens: Array(batch.inputs[step]))
+                    for (row, index) in zip(logits, step) where batch.targets[index] >= 0 {
+                        sum.add(logits: row, target: batch.targets[index])
+                    }
+                }
+                return sum
+            }
+        }
+    }
+}
+
+extension CrossEntropySum {
+    /// Adds one row of logits (Operations/CrossEntropy.swift).
+    fileprivate mutating func add(logits: [Float], target: Int32) {
+        let largest = logits.max() ?? 0
+        let total = logits.reduce(0.0) { $0 + exp(Double($1 - largest)) }
+        loss += log(total) - Double(logits[Int(target)] - largest)
+        targets += 1
+        correct += logits.firstIndex(of: largest) == Int(target) ? 1 : 0
     }
 }

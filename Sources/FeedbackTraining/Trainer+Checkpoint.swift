@@ -1,46 +1,67 @@
+import FeedbackEngine
 import FeedbackTransformer
 import Foundation
 
 // A checkpoint is a model folder that also has `optimizer.safetensors`, Adam's moments under the parameters' names with
-// "m." and "v." before them, and `training.json`: step, place in the data, random state.
+// "m." and "v." before them, and `training.json`: step, stage of the curriculum, place in the data, random state, and what
+// the run is: its settings and the digest of its data. `memory.safetensors` has the memories that the streams carry.
 
 extension Trainer {
     private struct State: Codable {
         var version = 1
         var step: Int
         var updates: Int
-        var loader: ShuffledLoader.Cursor
+        var stage: Int
+        var loader: LoaderCursor
         var bestLoss: Double?
         var bestStep: Int?
+        var evaluationsSinceBest: Int
+        var settings: [String: String]
+        var dataDigest: String
+    }
+
+    /// The settings, by name, as text.
+    private static func settings(_ configuration: RunConfiguration) -> [String: String] {
+        let pairs = Setting.all.compactMap { setting in setting.text(configuration).map { (setting.name, $0) } }
+        return Dictionary(uniqueKeysWithValues: pairs)
     }
 
     /// Writes everything that going on needs into a folder that exists.
     func write(into folder: URL) throws {
+        guard CPUExecutor().sumOfSquares(model.parameters.all).isFinite else {
+            throw TrainingError(
+                step: step, what: "a parameter is not finite",
+                learningRate: schedule.learningRate(step: step), gradientNorm: lastGradientNorm,
+                lastGradientNorm: lastGradientNorm)
+        }
         try modelFolder.write(into: folder)
         let moments = [("m.", optimizer.m), ("v.", optimizer.v)].flatMap { prefix, store in
             store.tensors.map { Safetensors.Tensor(name: prefix + $0.name, shape: $0.shape, values: $0.values) }
         }
         try Safetensors.write(moments, to: folder.appending(path: "optimizer.safetensors"))
+        if configuration.streams == true {
+            let memory = pass.carriedMemory
+            let tensors = memory.vectors.enumerated().map { index, values in
+                (name: "memory.\(index)", shape: [memory.slots, batchSize, configuration.dModel], values: values)
+            }
+            try Safetensors.write(tensors, to: folder.appending(path: "memory.safetensors"))
+        }
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
         let state = try encoder.encode(
             State(
-                step: step, updates: optimizer.updates, loader: loader.cursor, bestLoss: best?.loss,
-                bestStep: best?.step))
+                step: step, updates: optimizer.updates, stage: stage, loader: loader.cursor, bestLoss: best?.loss,
+                bestStep: best?.step, evaluationsSinceBest: evaluationsSinceBest,
+                settings: Self.settings(configuration), dataDigest: dataDigest))
         try writeFile(folder.appending(path: "training.json")) { try $0.write(contentsOf: state) }
     }
 
     /// A run that goes on from its newest checkpoint.
-    public convenience init(resuming run: RunFolder, corpus: TextCorpus) throws {
+    public convenience init(resuming run: RunFolder, corpus: some Corpus) throws {
         let configuration = try run.configuration()
         try self.init(configuration, corpus: corpus)
         guard let checkpoint = RunFolder.newestCheckpoint(of: run.url) else {
             throw FileError("\(run.url.path) has no checkpoint yet; start it anew in another folder")
-        }
-        let saved = try ModelFolder(contentsOf: checkpoint)
-        guard saved.model.configuration == model.configuration, saved.tokenizer == tokenizer else {
-            throw FileError(
-                "\(checkpoint.path) does not fit its run: the model or the vocabulary differs. Has the text changed?")
         }
         let file = checkpoint.appending(path: "training.json")
         let state: State
@@ -49,8 +70,23 @@ extension Trainer {
         } catch let error as DecodingError {
             throw FileError("\(file.path) is damaged: \(explain(error))")
         }
-        guard state.version == 1, state.step >= 0, state.step <= totalSteps, state.updates >= 0 else {
-            throw FileError("\(file.path) is damaged or of another version")
+        guard state.version == 1, (0...totalSteps).contains(state.step), state.updates >= 0,
+            configuration.stages.indices.contains(state.stage), state.evaluationsSinceBest >= 0
+        else { throw FileError("\(file.path) is damaged or of another version") }
+        let settings = Self.settings(self.configuration)
+        for name in Setting.all.map(\.name) where settings[name] != state.settings[name] {
+            throw ConfigurationError(
+                "\(run.url.path)/config.yaml has \(name) \(settings[name] ?? "unset"), but its newest checkpoint was trained "
+                    + "with \(name) \(state.settings[name] ?? "unset"); put it back, or start a new run with --init")
+        }
+        guard state.dataDigest == dataDigest else {
+            throw ConfigurationError(
+                "\(self.configuration.data) is not the data that \(checkpoint.path) was trained on; bring it back, or start "
+                    + "a new run with --init")
+        }
+        let saved = try ModelFolder(contentsOf: checkpoint)
+        guard saved.model.configuration == model.configuration, saved.tokenizer == tokenizer else {
+            throw FileError("\(checkpoint.path) is damaged: its model does not fit its run")
         }
         let moments = try Safetensors(contentsOf: checkpoint.appending(path: "optimizer.safetensors"))
         do {
@@ -63,7 +99,27 @@ extension Trainer {
         optimizer.updates = state.updates
         step = state.step
         best = state.bestLoss.flatMap { loss in state.bestStep.map { (loss, $0) } }
+        evaluationsSinceBest = state.evaluationsSinceBest
+        enter(stage: state.stage)
         try loader.resume(at: state.loader)
+        if self.configuration.streams == true { try resumeMemory(checkpoint.appending(path: "memory.safetensors")) }
         parametersChanged()
+    }
+
+    private func resumeMemory(_ url: URL) throws {
+        let file = try Safetensors(contentsOf: url)
+        let count = pass.carriedMemory.vectors.count
+        let slots = file.entries["memory.0"]?.shape.first ?? -1
+        guard (0...pass.shape.carry).contains(slots), file.entries.count == count else {
+            throw FileError("\(url.path) does not fit its run")
+        }
+        let shape = [slots, batchSize, configuration.dModel]
+        do {
+            pass.carriedMemory = CarriedMemory(
+                slots: slots,
+                vectors: try (0..<count).map { try file.floats("memory.\($0)", shape: shape) })
+        } catch {
+            throw FileError("\(url.path): \(error)")
+        }
     }
 }

@@ -11,36 +11,92 @@ public enum TrainingEvent: Sendable {
 }
 
 extension Trainer {
-    /// Trains to the last step, validating, sampling and saving at the configured intervals and at the end.
+    /// Why a run has ended.
+    public enum Ending: Sendable {
+        /// The last step has been taken.
+        case completed
+        /// The validation loss has not fallen for as many evaluations as the run has patience.
+        case outOfPatience
+        /// It was asked to stop.
+        case stopped
+    }
+
+    /// How a run that takes no more steps has ended; nil while there are steps to take.
+    public var ending: Ending? {
+        if step >= totalSteps { return .completed }
+        if let patience = configuration.patience, evaluationsSinceBest >= patience { return .outOfPatience }
+        return nil
+    }
+
+    /// Trains to the end, validating, sampling and saving at the configured intervals and at the end. The best model so
+    /// far is saved too.
     ///
     /// - Parameters:
     ///   - folder: where checkpoints and metrics go; nowhere where nil.
     ///   - report: called with everything that happens.
     ///   - shouldStop: asked after every step; a run that stops early saves a checkpoint first.
-    /// - Returns: whether the last step has been taken.
     @discardableResult
     public func run(
         in folder: RunFolder? = nil, report: (TrainingEvent) -> Void = { _ in }, shouldStop: () -> Bool = { false }
-    ) throws -> Bool {
+    ) throws -> Ending {
         func emit(_ event: TrainingEvent) throws {
             try folder?.record(event)
             report(event)
         }
-        func save() throws {
-            guard let folder else { return }
-            try emit(.checkpoint(step: step, try folder.save(self)))
-        }
-        while step < totalSteps {
-            try emit(.step(try trainStep()))
-            let last = step == totalSteps
-            if last || step % configuration.evalInterval == 0 {
-                try emit(.validation(step: step, try validate()))
+        try folder?.begin(at: step)
+        defer { folder?.end() }
+        do {
+            while ending == nil {
+                try emit(.step(try trainStep()))
+                var isBest = false
+                if step == totalSteps || step % configuration.evalInterval == 0 {
+                    let evaluation = try validate()
+                    isBest = note(evaluation)
+                    try emit(.validation(step: step, evaluation))
+                }
+                let ends = ending != nil
+                if ends || step % configuration.sampleInterval == 0 { try emit(.sample(step: step, try sample())) }
+                let stops = !ends && shouldStop()
+                if let folder, ends || stops || isBest || step % configuration.checkpointInterval == 0 {
+                    try emit(.checkpoint(step: step, try folder.save(self)))
+                }
+                if stops { return .stopped }
             }
-            if last || step % configuration.sampleInterval == 0 { try emit(.sample(step: step, try sample())) }
-            let stops = !last && shouldStop()
-            if last || stops || step % configuration.checkpointInterval == 0 { try save() }
-            if stops { return false }
+        } catch var error as TrainingError {
+            error.checkpoint = folder.flatMap { RunFolder.newestCheckpoint(of: $0.url) }
+            throw error
         }
+        return ending!
+    }
+
+    /// Keeps count of the best evaluation; whether this is it.
+    private func note(_ evaluation: Evaluation) -> Bool {
+        guard evaluation.loss < best?.loss ?? .infinity else {
+            evaluationsSinceBest += 1
+            return false
+        }
+        best = (evaluation.loss, step)
+        evaluationsSinceBest = 0
         return true
+    }
+}
+
+/// Training that cannot go on.
+public struct TrainingError: Error, CustomStringConvertible {
+    public let step: Int
+    public let what: String
+    public let learningRate: Double
+    /// At that step, and at the one before.
+    public let gradientNorm, lastGradientNorm: Double
+    /// The run's newest checkpoint, from before that step.
+    public internal(set) var checkpoint: URL?
+
+    public var description: String {
+        func short(_ value: Double) -> String { value.isNaN ? "nan" : String(format: "%.4g", value) }
+        let resort = checkpoint.map { ", from the last good checkpoint with --init \($0.relativePath)" } ?? ""
+        return
+            "training stopped at step \(step): \(what), at a learning rate of \(short(learningRate)) and a gradient norm "
+            + "of \(short(gradientNorm)) (\(short(lastGradientNorm)) the step before); try a smaller --learning-rate or "
+            + "--gradient-clip" + resort
     }
 }

@@ -1,62 +1,93 @@
+import Crypto
 import FeedbackEngine
 import FeedbackTransformer
 import Foundation
 
-/// Trains a model on a text.
+/// Trains a model on a text or a task.
 ///
 /// ```swift
-/// let trainer = try Trainer(RunConfiguration(preset: .demo), corpus: try await .named("tiny_shakespeare"))
+/// let trainer = try Trainer(RunConfiguration(preset: .demo), corpus: TextCorpus.named("tiny_shakespeare"))
 /// try trainer.run { event in
 ///     if case .step(let step) = event { print(step.number, step.loss) }
 /// }
 /// try trainer.modelFolder.save(to: URL(filePath: "model"))
 /// ```
 public final class Trainer {
+    /// With everything decided that may be left to the corpus.
     public let configuration: RunConfiguration
     public let model: FeedbackModel
-    public let tokenizer: CharacterTokenizer
+    public let tokenizer: Tokenizer
     /// Optimizer steps taken.
     public internal(set) var step = 0
     /// Optimizer steps that the run takes in all.
     public let totalSteps: Int
-    /// The lowest validation loss so far, and its step.
+    /// The lowest validation loss of the run so far, and its step.
     public internal(set) var best: (loss: Double, step: Int)?
+    /// Evaluations since then, none as good.
+    var evaluationsSinceBest = 0
     let optimizer: AdamOptimizer
-    var loader: ShuffledLoader
-    private let schedule: Schedule
-    private let pass: TrainingPass
-    private let validationTokens: [Int32]
+    /// Where the run is in its curriculum.
+    private(set) var stage = 0
+    /// SHA-256 of the data.
+    let dataDigest: String
+    /// One a stage.
+    private var loaders: [any BatchLoader]
+    let schedule: Schedule
+    private(set) var pass: TrainingPass
+    private(set) var lastGradientNorm = Double.nan
+    private let corpus: any Corpus
+    private let validation: TokenStream
     private var evaluator: Evaluator?
 
-    /// A run at its start. Throws on settings that do not go together, or with this text or machine.
-    public init(_ configuration: RunConfiguration, corpus: TextCorpus) throws {
-        try configuration.validate()
-        tokenizer = CharacterTokenizer(corpus.text)
-        let (training, validation) = try corpus.split(tokenizer)
-        guard validation.count > 1 else {
+    /// A run at its start. Throws on settings that do not go together, or with this data or machine.
+    public init(_ asked: RunConfiguration, corpus: some Corpus) throws {
+        try asked.validate()
+        tokenizer = try corpus.tokenizer(asked.tokenizer)
+        var configuration = asked
+        configuration.tokenizer = tokenizer.kind
+        let streams = asked.streams ?? corpus.readsAsStreams
+        configuration.streams = streams
+        if streams { configuration.memoryWindow = asked.memoryWindow ?? asked.sequenceLength }
+        let training = try corpus.stream(.training, tokenizer)
+        validation = try corpus.stream(.validation, tokenizer)
+        guard validation.count > 0 else {
             throw CorpusError(
-                "\(corpus.name) has \(training.count + validation.count) characters; it needs at least 20")
+                "\(corpus.name) has \(training.count + 2) \(tokenizer.kind.rawValue); it needs at least 20")
         }
-        loader = try ShuffledLoader(
-            training, sequenceLength: configuration.sequenceLength, batchSize: configuration.batchSize,
-            seed: UInt64(configuration.seed))
-        validationTokens = validation
+        self.corpus = corpus
+        dataDigest = digest([training.inputs, training.targets, validation.inputs, validation.targets])
+        loaders = try configuration.stages.enumerated().map { index, stage in
+            let length = stage.sequenceLength
+            let batchSize = configuration.batchSize(sequenceLength: length)
+            if streams { return try StreamLoader(training, sequenceLength: length, batchSize: batchSize) }
+            return try ShuffledLoader(
+                training, sequenceLength: length, batchSize: batchSize,
+                seed: UInt64(configuration.seed) &+ UInt64(index) << 32)
+        }
+        let tokensPerStep = configuration.sequenceLength * configuration.batchSize * configuration.accumulate
+        stepsPerEpoch = max(1, training.count / tokensPerStep)
         totalSteps =
             switch configuration.length {
             case .steps(let steps): steps
-            case .epochs(let epochs): epochs * loader.batchesPerEpoch
+            case .epochs(let epochs): epochs * stepsPerEpoch
             }
+        guard configuration.precision.isSupported else {
+            throw ConfigurationError(
+                "this CPU does not compute in \(configuration.precision.rawValue); use --precision float32")
+        }
         let model = configuration.model(vocabulary: tokenizer.vocabularySize)
         try model.validate()
-        try MemoryEstimate(
-            model, steps: configuration.sequenceLength, batchSize: configuration.batchSize,
-            threads: configuration.threads
-        ).check()
+        for loader in loaders {
+            try MemoryEstimate(
+                model, steps: loader.sequenceLength, batchSize: loader.batchSize, carry: configuration.carry,
+                threads: configuration.threads
+            ).check()
+        }
         self.model = try FeedbackModel(
             model, seed: UInt64(configuration.seed), positions: configuration.positionInitialization)
         pass = TrainingPass(
-            self.model, steps: configuration.sequenceLength, batchSize: configuration.batchSize,
-            threads: configuration.threads)
+            self.model, steps: loaders[0].sequenceLength, batchSize: loaders[0].batchSize, carry: configuration.carry,
+            threads: configuration.threads, precision: configuration.precision)
         var settings = AdamOptimizer.Settings()
         settings.beta2 = configuration.beta2
         settings.weightDecay = configuration.weightDecay
@@ -78,37 +109,66 @@ public final class Trainer {
     }
 
     public var parameterCount: Int { model.parameterCount }
-    public var tokensPerStep: Int { configuration.sequenceLength * configuration.batchSize }
-    public var stepsPerEpoch: Int { loader.batchesPerEpoch }
+    /// Optimizer steps that see as many tokens as the training text has.
+    public let stepsPerEpoch: Int
+    /// T and B of the batches as they are now; a curriculum changes them.
+    public var sequenceLength: Int { loader.sequenceLength }
+    public var batchSize: Int { loader.batchSize }
+    public var tokensPerStep: Int { sequenceLength * batchSize * configuration.accumulate }
+
+    var loader: any BatchLoader {
+        get { loaders[stage] }
+        set { loaders[stage] = newValue }
+    }
+
+    /// Goes to a stage of the curriculum: batches of another shape, from a fresh order of the data, without memory.
+    func enter(stage: Int) {
+        if stage == self.stage { return }
+        self.stage = stage
+        pass = TrainingPass(
+            model, steps: sequenceLength, batchSize: batchSize, carry: configuration.carry,
+            threads: configuration.threads, precision: configuration.precision)
+        pass.parametersChanged()
+        evaluator = nil
+    }
 
     /// The model as it is now, to save or to generate from.
     public var modelFolder: ModelFolder {
-        ModelFolder(model: model, tokenizer: tokenizer, sequenceLength: configuration.sequenceLength)
+        ModelFolder(
+            model: model, tokenizer: tokenizer,
+            sequenceLength: configuration.carry + configuration.stages[...stage].map(\.sequenceLength).max()!)
     }
 
-    /// Takes the parameters that another model has too, by name; before the first step.
+    /// Takes the parameters that another model has too, by name; before the first step. Throws where sizes or vocabulary
+    /// differ; memory routing and the sharing of keys and values may.
     ///
-    /// - Returns: the names of the parameters that stay as freshly drawn, because the other model has none such.
-    public func initialize(from other: ModelFolder) throws(ConfigurationError) -> [String] {
+    /// - Returns: the names of the parameters that stay as freshly drawn, because the other model has none such, and of
+    ///   those of the other model that this one has no place for.
+    public func initialize(from other: ModelFolder) throws(ConfigurationError) -> (fresh: [String], unused: [String]) {
+        let (theirs, ours) = (other.model.configuration, model.configuration)
+        for (name, size) in [
+            ("layers", \ModelConfiguration.layers), ("d-model", \.dModel), ("heads", \.heads), ("d-ff", \.dFF),
+            ("positions", \.positions),
+        ] where theirs[keyPath: size] != ours[keyPath: size] {
+            throw ConfigurationError(
+                "the model to begin with has \(name) \(theirs[keyPath: size]), this run has \(ours[keyPath: size]); give both "
+                    + "the same")
+        }
         guard other.tokenizer == tokenizer else {
             throw ConfigurationError(
-                "the model to begin with has another vocabulary than the data; train on the same text")
+                "the model to begin with has another vocabulary (\(other.tokenizer.vocabularySize) "
+                    + "\(other.tokenizer.kind.rawValue)) than the data (\(tokenizer.vocabularySize) "
+                    + "\(tokenizer.kind.rawValue)); train on the same text")
         }
-        var fresh: [String] = []
-        for parameter in model.parameters.table.parameters {
-            guard let known = other.model.parameters.table[parameter.name] else {
-                fresh.append(parameter.name)
-                continue
-            }
-            guard known.shape == parameter.shape else {
-                throw ConfigurationError(
-                    "the model to begin with has \(parameter.name) in the shape \(known.shape), this one needs "
-                        + "\(parameter.shape); use the same sizes")
-            }
+        let (known, own) = (other.model.parameters.table, model.parameters.table)
+        for parameter in own.parameters where known[parameter.name] != nil {
             model.parameters[parameter.name] = other.model.parameters[parameter.name]
         }
         parametersChanged()
-        return fresh
+        return (
+            own.parameters.map(\.name).filter { known[$0] == nil },
+            known.parameters.map(\.name).filter { own[$0] == nil }
+        )
     }
 
     /// To be called when the parameters have been changed from outside.
@@ -125,90 +185,75 @@ public final class Trainer {
         public let gradientNorm: Double
         /// Wall-clock time of the step.
         public let seconds: Double
-        /// Characters predicted.
+        /// Tokens predicted.
         public let tokens: Int
+        /// The share of them that the model held for the likeliest; of nothing, 0.
+        public let accuracy: Double
     }
 
-    /// One batch and one update. Where loss or gradient are not finite it throws, and the model stays as it was.
+    /// One update, from one batch or from as many as are accumulated. Where loss or gradient are not finite it throws,
+    /// and the model stays as it was.
     public func trainStep() throws(TrainingError) -> Step {
         let start = ContinuousClock.now
-        let batch = loader.next()
-        let sum = pass.run(inputs: batch.inputs, targets: batch.targets)
-        let loss = sum.loss / Double(sum.targets)
+        enter(stage: configuration.stages.lastIndex { $0.start <= step }!)
+        let batches = (0..<configuration.accumulate).map { _ in loader.next() }
+        let dropout =
+            configuration.dropout > 0
+            ? Dropout(rate: configuration.dropout, seed: UInt64(configuration.seed)).part(step) : nil
+        let sum = pass.run(batches.map { ($0.inputs, $0.targets) }, dropout: dropout)
+        // A batch of a task may by chance have nothing to predict.
+        let loss = sum.loss / Double(max(1, sum.targets))
         let rate = schedule.learningRate(step: step + 1)
-        guard loss.isFinite else {
-            throw TrainingError(step: step + 1, what: "the loss is \(loss)", learningRate: rate)
-        }
-        let norm = optimizer.update(pass, learningRate: rate)
-        guard norm.isFinite else {
-            throw TrainingError(step: step + 1, what: "the gradient's norm is \(norm)", learningRate: rate)
+        let norm = loss.isFinite ? optimizer.update(pass, learningRate: rate) : pass.gradientNorm()
+        guard loss.isFinite, norm.isFinite else {
+            throw TrainingError(
+                step: step + 1, what: loss.isFinite ? "the gradient is not finite" : "the loss is not finite",
+                learningRate: rate, gradientNorm: norm, lastGradientNorm: lastGradientNorm)
         }
         step += 1
+        lastGradientNorm = norm
         let seconds = (ContinuousClock.now - start) / .seconds(1)
         return Step(
-            number: step, loss: loss, learningRate: rate, gradientNorm: norm, seconds: seconds, tokens: sum.targets)
+            number: step, loss: loss, learningRate: rate, gradientNorm: norm, seconds: seconds, tokens: sum.targets,
+            accuracy: Double(sum.correct) / Double(max(1, sum.targets)))
     }
 
-    /// The model's loss on the whole validation text, memory carried.
+    /// The model's loss on the whole validation data, memory carried.
     public func validate() throws -> Evaluation {
         let evaluator =
             try evaluator
             ?? Evaluator(
-                model, tokens: validationTokens, memoryWindow: modelFolder.memoryWindow, threads: configuration.threads)
+                model, validation, memoryWindow: modelFolder.memoryWindow, threads: configuration.threads)
         self.evaluator = evaluator
-        let evaluation = try evaluator.run()
-        if evaluation.loss < best?.loss ?? .infinity { best = (evaluation.loss, step) }
-        return evaluation
+        return try evaluator.run()
     }
 
-    /// What the model makes of the sample prompt, at a temperature of 0.8; the same for the same step.
+    /// What the model makes of the sample prompt, at a temperature of 0.8, or its answers to a fresh sequence of a task; the
+    /// same for the same step.
     public func sample(length: Int = 200) throws -> String {
-        let known = configuration.samplePrompt.unicodeScalars.allSatisfy(tokenizer.characters.contains)
-        let prompt = known ? configuration.samplePrompt : tokenizer.decode([0])
+        let seed = UInt64(configuration.seed &+ step)
+        if let task = (corpus as? TaskCorpus)?.task {
+            var random = RandomSource(seed: ~seed)
+            return task.answered(by: modelFolder, sequence: task.sequence(using: &random))
+        }
+        let isKnown = (try? tokenizer.encode(configuration.samplePrompt))?.isEmpty == false
+        let prompt = isKnown ? configuration.samplePrompt : tokenizer.decode([0])
         var generator = try TextGenerator(
-            modelFolder, prompt: prompt, maxTokens: length,
-            sampler: Sampler(temperature: 0.8, seed: UInt64(configuration.seed &+ step)))
+            modelFolder, prompt: prompt, maxTokens: length, sampler: Sampler(temperature: 0.8, seed: seed))
         var text = prompt
         while let piece = try generator.next() { text += piece }
         return text
     }
 }
 
-/// Training that cannot go on.
-public struct TrainingError: Error, CustomStringConvertible {
-    public let step: Int
-    public let what: String
-    public let learningRate: Double
-
-    public var description: String {
-        "training stopped at step \(step): \(what), at a learning rate of \(learningRate). The model is as it was "
-            + "before that step; try a smaller --learning-rate or a smaller --gradient-clip"
-    }
+extension RunConfiguration {
+    /// The memories that one batch leaves to the next.
+    var carry: Int { streams == true ? memoryWindow ?? sequenceLength : 0 }
 }
 
-/// How much memory a training run takes, roughly, so that one that cannot fit is refused before it begins.
-struct MemoryEstimate {
-    let bytes: Double
-
-    init(_ model: ModelConfiguration, steps: Int, batchSize: Int, threads: Int) {
-        let (D, F, H, L) = (Double(model.dModel), Double(model.dFF), Double(model.heads), Double(model.layers))
-        let (T, B, V) = (Double(steps), Double(batchSize), Double(model.vocabulary))
-        let perLayer = 2 * D * D + 2 * D * F + Double(model.positions) * (D + H)
-        let keyValue = 2 * D * D * (model.keyValue == .shared ? 1 : L)
-        let parameters = V * D * 2 + L * perLayer + keyValue
-        let kept = L * (4 * D + F + H * (T + 32)) + 4 * D + 2 * V + 6 * D
-        let rows = min(B, Double(threads) * 32)
-        // Parameters, two moments, packed twice, and a gradient a worker; what is kept for the backward pass.
-        bytes = 4 * (parameters * (5 + min(B, Double(threads))) + T * rows * kept)
-    }
-
-    func check() throws(ConfigurationError) {
-        let available = Double(ProcessInfo.processInfo.physicalMemory)
-        guard bytes <= available else {
-            func gibibytes(_ bytes: Double) -> String { String(format: "%.1f GiB", bytes / 0x1p30) }
-            throw ConfigurationError(
-                "these settings take about \(gibibytes(bytes)) of memory; this machine has \(gibibytes(available)). "
-                    + "Use a smaller model, sequence-length or batch-size")
-        }
-    }
+/// SHA-256 of some numbers, as hexadecimal digits.
+private func digest(_ lists: [[Int32]]) -> String {
+    var hash = SHA256()
+    for list in lists { list.withUnsafeBytes { hash.update(bufferPointer: $0) } }
+    return hash.finalize().map { String(format: "%02x", $0) }.joined()
 }

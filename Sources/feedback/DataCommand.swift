@@ -7,7 +7,8 @@ struct DataCommand: AsyncParsableCommand {
         commandName: "data", abstract: "Lists and fetches data sets.", subcommands: [List.self, Fetch.self])
 
     struct List: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Lists the data sets that are known by name.")
+        static let configuration = CommandConfiguration(
+            abstract: "Lists the data sets and tasks that are known by name.")
 
         func run() {
             for corpus in KnownCorpus.all {
@@ -15,6 +16,7 @@ struct DataCommand: AsyncParsableCommand {
                 print(
                     "  " + (corpus.local.map { "at \($0.path)" } ?? "not here yet; feedback data fetch \(corpus.name)"))
             }
+            for corpus in TaskCorpus.all { print("\(corpus.name)  built in  \(corpus.task.summary)") }
         }
     }
 

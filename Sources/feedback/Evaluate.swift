@@ -1,4 +1,5 @@
 import ArgumentParser
+import FeedbackEngine
 import FeedbackTraining
 import FeedbackTransformer
 import Foundation
@@ -7,15 +8,14 @@ struct Evaluate: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Measures how well a model predicts a text.",
         discussion: """
-            Every character but the first is predicted once, from the memory of those before it; the memory is carried \
-            through the text.
+            Every token but the first is predicted once, from the memory of those before it; the memory is carried through \
+            the data. Of a task, every answer.
 
             Examples:
               feedback evaluate runs/demo
               feedback evaluate model --data novel.txt --split all --json
+              feedback evaluate model --precision int8
             """)
-
-    enum Split: String, CaseIterable, ExpressibleByArgument { case validation, training, all }
 
     @Argument(help: "A model folder, or a run's folder: its newest checkpoint.")
     var model: String
@@ -23,11 +23,19 @@ struct Evaluate: AsyncParsableCommand {
     @Option(help: "A data set's name, or a text file; by default a run's own, else tiny_shakespeare.")
     var data: String?
 
-    @Option(help: "Which part: the last tenth (validation), the rest (training), or all.")
-    var split = Split.validation
+    @Option(
+        help: "Which part: of a text the last tenth (validation), the rest (training), or all; of a task also its test."
+    )
+    var split = CorpusPart.validation
 
     @Option(parsing: .unconditional, help: "Memories a step sees; as many as in training by default.")
     var memoryWindow: Int?
+
+    @Option(
+        help: """
+            Evaluate what `generate` computes in this precision, a step at a time; by default, float32 a segment at a time.
+            """)
+    var precision: DecodingPrecision?
 
     @Option(parsing: .unconditional, help: "Worker threads.")
     var threads = ProcessInfo.processInfo.activeProcessorCount
@@ -40,24 +48,24 @@ struct Evaluate: AsyncParsableCommand {
         let folder = try openModel(model)
         let own = try? RunFolder(opening: URL(filePath: model)).configuration().data
         let corpus = try await load(data ?? own ?? KnownCorpus.tinyShakespeare.name, &console)
-        let (training, validation) = try corpus.split(folder.tokenizer)
-        let tokens =
-            switch split {
-            case .validation: validation
-            case .training: training
-            case .all: training + validation
-            }
+        let stream = try corpus.stream(split, folder.tokenizer)
         let window = memoryWindow ?? folder.memoryWindow
         guard window >= 1 && window <= folder.model.configuration.window else {
             throw ConfigurationError(
                 "memory-window is \(window); this model allows 1 to \(folder.model.configuration.window)")
         }
-        guard (1...1024).contains(threads) else {
-            throw ConfigurationError("threads is \(threads); it must be a whole number from 1 to 1024")
+        try checkThreads(threads)
+        let evaluator: Evaluator
+        if let precision {
+            console.warnIfSlow(precision)
+            let decoder = Decoder(folder.model, memoryWindow: window, precision: precision, threads: threads)
+            evaluator = try Evaluator(decoder, stream)
+        } else {
+            evaluator = try Evaluator(folder.model, stream, memoryWindow: window, threads: threads)
         }
-        let evaluator = try Evaluator(folder.model, tokens: tokens, memoryWindow: window, threads: threads)
+        let total = stream.targets.count { $0 >= 0 }
         let evaluation = try evaluator.run { done in
-            console.status("\(grouped(done)) of \(grouped(tokens.count - 1)) characters", worthKeeping: false)
+            console.status("\(grouped(done)) of \(grouped(total))", worthKeeping: false)
         }
         console.clearStatus()
         if json { return print(try jsonText(evaluation)) }
@@ -66,10 +74,12 @@ struct Evaluate: AsyncParsableCommand {
                 format: "loss %.4f nats, %.4f bits per character, perplexity %.3f, accuracy %.2f %%", evaluation.loss,
                 evaluation.bitsPerCharacter, evaluation.perplexity, 100 * evaluation.accuracy))
         print(
-            "\(grouped(evaluation.tokens)) characters of \(corpus.name) (\(split.rawValue)), each from the memory of up to "
-                + "\(window) before it, memory carried")
+            "\(grouped(evaluation.tokens)) tokens of \(corpus.name) (\(split.rawValue)), each from the memory of up to "
+                + "\(window) before it, memory carried, in \(evaluator.streams) streams")
     }
 }
+
+extension CorpusPart: ExpressibleByArgument {}
 
 /// A value as one JSON object on one line.
 func jsonText(_ value: some Encodable) throws -> String {

@@ -13,5 +13,7 @@ struct Feedback: AsyncParsableCommand {
             after wrong usage, 130 when interrupted, 143 when terminated.
             """,
         version: "0.1.0",
-        subcommands: [Train.self, Generate.self, Evaluate.self, Verify.self, DataCommand.self])
+        subcommands: [
+            Train.self, Generate.self, Evaluate.self, Verify.self, Benchmark.self, DataCommand.self,
+        ])
 }

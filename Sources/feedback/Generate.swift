@@ -1,4 +1,5 @@
 import ArgumentParser
+import FeedbackEngine
 import FeedbackTransformer
 import Foundation
 
@@ -40,17 +41,27 @@ struct Generate: ParsableCommand {
     @Option(parsing: .unconditional, help: "Memories a step sees; as many as in training by default.")
     var memoryWindow: Int?
 
+    @Option(
+        help: "Numbers to compute in; narrower is faster, at a small cost in quality.")
+    var precision = DecodingPrecision.float32
+
+    @Option(parsing: .unconditional, help: "Threads that share the work; the text is the same for any number.")
+    var threads = 1
+
     @Flag(help: "Print the prompt first.")
     var echo = false
 
     func run() throws {
         let sampler = try Sampler(
             temperature: temperature, topK: topK, topP: topP, seed: seed ?? UInt64.random(in: .min ... .max))
+        try checkThreads(threads)
+        var console = Console()
+        console.warnIfSlow(precision)
         let folder = try openModel(model)
         let prompt = unescaped(prompt)
         var generator = try TextGenerator(
             folder, prompt: prompt, maxTokens: maxTokens, sampler: sampler, stops: stop.map(unescaped),
-            memoryWindow: memoryWindow)
+            memoryWindow: memoryWindow, precision: precision, threads: threads)
         if echo { print(prompt, terminator: "") }
         while let piece = try generator.next() {
             print(piece, terminator: "")

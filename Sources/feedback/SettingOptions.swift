@@ -28,11 +28,15 @@ struct SettingOptions: ParsableArguments {
     @Option(name: .customLong("d-model"), parsing: .unconditional, help: help("d-model")) var dModel: WholeNumber?
     @Option(parsing: .unconditional, help: help("heads")) var heads: WholeNumber?
     @Option(name: .customLong("d-ff"), parsing: .unconditional, help: help("d-ff")) var dFF: WholeNumber?
+    @Option(parsing: .unconditional, help: help("dropout")) var dropout: Number?
     @Option(parsing: .unconditional, help: help("memory-window")) var memoryWindow: WholeNumber?
     @Option(parsing: .unconditional, help: help("position-init")) var positionInit: String?
     @Option(parsing: .unconditional, help: help("data")) var data: String?
+    @Option(parsing: .unconditional, help: help("tokenizer")) var tokenizer: String?
+    @Flag(inversion: .prefixedNo, help: help("streams")) var streams: Bool?
     @Option(parsing: .unconditional, help: help("sequence-length")) var sequenceLength: WholeNumber?
     @Option(parsing: .unconditional, help: help("batch-size")) var batchSize: WholeNumber?
+    @Option(parsing: .unconditional, help: help("curriculum")) var curriculum: String?
     @Option(parsing: .unconditional, help: help("steps")) var steps: WholeNumber?
     @Option(parsing: .unconditional, help: help("epochs")) var epochs: WholeNumber?
     @Option(parsing: .unconditional, help: help("optimizer")) var optimizer: String?
@@ -42,12 +46,15 @@ struct SettingOptions: ParsableArguments {
     @Option(name: .customLong("beta2"), parsing: .unconditional, help: help("beta2")) var beta2: Number?
     @Option(parsing: .unconditional, help: help("weight-decay")) var weightDecay: Number?
     @Option(parsing: .unconditional, help: help("gradient-clip")) var gradientClip: Number?
+    @Option(parsing: .unconditional, help: help("accumulate")) var accumulate: WholeNumber?
     @Option(parsing: .unconditional, help: help("precision")) var precision: String?
     @Option(parsing: .unconditional, help: help("threads")) var threads: WholeNumber?
     @Option(parsing: .unconditional, help: help("seed")) var seed: WholeNumber?
     @Option(parsing: .unconditional, help: help("eval-interval")) var evalInterval: WholeNumber?
     @Option(parsing: .unconditional, help: help("sample-interval")) var sampleInterval: WholeNumber?
     @Option(parsing: .unconditional, help: help("checkpoint-interval")) var checkpointInterval: WholeNumber?
+    @Option(parsing: .unconditional, help: help("keep")) var keep: WholeNumber?
+    @Option(parsing: .unconditional, help: help("patience")) var patience: WholeNumber?
     @Option(parsing: .unconditional, help: help("sample-prompt")) var samplePrompt: String?
 
     private static func help(_ name: String) -> ArgumentHelp {
@@ -62,14 +69,19 @@ struct SettingOptions: ParsableArguments {
     var given: [(name: String, text: String)] {
         let all: [(String, String?)] = [
             ("memory", memory), ("key-value", keyValue), ("layers", layers?.text), ("d-model", dModel?.text),
-            ("heads", heads?.text), ("d-ff", dFF?.text), ("memory-window", memoryWindow?.text),
-            ("position-init", positionInit), ("data", data), ("sequence-length", sequenceLength?.text),
-            ("batch-size", batchSize?.text), ("steps", steps?.text), ("epochs", epochs?.text), ("optimizer", optimizer),
+            ("heads", heads?.text), ("d-ff", dFF?.text), ("dropout", dropout?.text),
+            ("memory-window", memoryWindow?.text),
+            ("position-init", positionInit), ("data", data), ("tokenizer", tokenizer),
+            ("sequence-length", sequenceLength?.text),
+            ("batch-size", batchSize?.text), ("curriculum", curriculum), ("steps", steps?.text),
+            ("epochs", epochs?.text), ("optimizer", optimizer),
             ("learning-rate", learningRate?.text), ("minimum-learning-rate", minimumLearningRate?.text),
             ("warmup-steps", warmupSteps?.text), ("beta2", beta2?.text), ("weight-decay", weightDecay?.text),
-            ("gradient-clip", gradientClip?.text), ("precision", precision), ("threads", threads?.text),
+            ("gradient-clip", gradientClip?.text), ("accumulate", accumulate?.text), ("precision", precision),
+            ("threads", threads?.text),
             ("seed", seed?.text), ("eval-interval", evalInterval?.text), ("sample-interval", sampleInterval?.text),
-            ("checkpoint-interval", checkpointInterval?.text), ("sample-prompt", samplePrompt),
+            ("checkpoint-interval", checkpointInterval?.text), ("keep", keep?.text), ("patience", patience?.text),
+            ("sample-prompt", samplePrompt),
         ]
         return all.compactMap { name, text in text.map { (name, $0) } }
     }

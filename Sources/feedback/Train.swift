@@ -6,7 +6,7 @@ import Logging
 
 struct Train: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Trains a model on a text.",
+        abstract: "Trains a model on a text or a task.",
         discussion: """
             Prints the last checkpoint's folder, from which `feedback generate` and `feedback evaluate` work.
 
@@ -14,6 +14,7 @@ struct Train: AsyncParsableCommand {
               feedback train --preset demo
               feedback train --preset nanogpt-cpu --memory per-layer --seed 2 --output runs/parallel
               feedback train --data novel.txt --d-model 256 --heads 8 --layers 6 --d-ff 1024 --steps 5000
+              feedback train --data variables-3 --batch-size 64
               feedback train --resume runs/parallel
 
             The first Ctrl-C finishes the step, saves and stops; the second stops at once.
@@ -34,6 +35,11 @@ struct Train: AsyncParsableCommand {
     @Option(help: ArgumentHelp("The run's folder; a new one in runs/ by default.", valueName: "folder"))
     var output: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "Save and stop after so long, such as 90s, 10m or 1h30m; --resume goes on.", valueName: "time"))
+    var maxTime: TimeSpan?
+
     @Flag(help: "Print no progress.")
     var quiet = false
 
@@ -48,6 +54,7 @@ struct Train: AsyncParsableCommand {
     }
 
     func run() async throws {
+        let start = ContinuousClock.now
         var console = Console(quiet: quiet)
         let (trainer, folder) = try await prepare(&console)
         let interruption = Interruption {
@@ -56,20 +63,14 @@ struct Train: AsyncParsableCommand {
         }
         var progress = TrainingProgress(trainer)
         progress.begin(folder.url, console: &console)
-        var newest: URL?
-        let finished = try trainer.run(in: folder) { event in
-            if case .checkpoint(_, let url) = event { newest = url }
+        let ending = try trainer.run(in: folder) { event in
             progress.show(event, console: &console)
         } shouldStop: {
-            interruption.signal != nil
+            interruption.signal != nil || maxTime.map { ContinuousClock.now - start >= $0.duration } ?? false
         }
-        console.clearStatus()
-        if let newest { print(newest.relativePath) }
-        if !finished, let status = interruption.exitStatus {
-            console.print(
-                "stopped at step \(trainer.step); go on with: feedback train --resume \(folder.url.relativePath)")
-            throw ExitCode(status)
-        }
+        progress.end(ending, folder.url, console: &console)
+        if let newest = RunFolder.newestCheckpoint(of: folder.url) { print(newest.relativePath) }
+        if ending == .stopped, let status = interruption.exitStatus { throw ExitCode(status) }
     }
 
     /// The run as it begins or goes on: flags before environment before file before preset.
@@ -91,12 +92,14 @@ struct Train: AsyncParsableCommand {
         if let file { try configuration.apply(contentsOf: URL(filePath: file)) }
         try configuration.apply(environment: ProcessInfo.processInfo.environment)
         try settings.apply(to: &configuration)
+        if let fallback = configuration.settlePrecision() { console.print(fallback) }
         let trainer = try Trainer(configuration, corpus: try await load(configuration.data, &console))
         if let `init` {
-            let fresh = try trainer.initialize(from: try openModel(`init`))
+            let (fresh, unused) = try trainer.initialize(from: try openModel(`init`))
             if !fresh.isEmpty { console.print("new parameters: \(fresh.joined(separator: ", "))") }
+            if !unused.isEmpty { console.print("parameters without a place: \(unused.joined(separator: ", "))") }
         }
-        return (trainer, try RunFolder(creating: outputFolder(), configuration: configuration))
+        return (trainer, try RunFolder(creating: outputFolder(), configuration: trainer.configuration))
     }
 
     private func outputFolder() -> URL {
@@ -112,17 +115,32 @@ struct Train: AsyncParsableCommand {
 
 extension RunConfiguration.Preset: ExpressibleByArgument {}
 
+/// Hours, minutes and seconds as people write them: 1h30m, 10m, 90s.
+struct TimeSpan: ExpressibleByArgument {
+    let duration: Duration
+
+    init?(argument: String) {
+        guard let match = argument.wholeMatch(of: /(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6})s)?/) else {
+            return nil
+        }
+        let parts = [(match.1, 3600), (match.2, 60), (match.3, 1)]
+        let seconds = parts.reduce(0) { $0 + (Int($1.0 ?? "") ?? 0) * $1.1 }
+        guard seconds > 0 else { return nil }
+        duration = .seconds(seconds)
+    }
+}
+
 /// The corpus of a name or path, with a download's progress.
-func load(_ data: String, _ console: inout Console) async throws -> TextCorpus {
+func load(_ data: String, _ console: inout Console) async throws -> any Corpus {
     let total = KnownCorpus.all.first { $0.name == data }?.bytes
     let copy = console
-    let corpus = try await TextCorpus.named(data) { received in
+    let found = try await corpus(named: data) { received in
         var console = copy
         let share = total.map { " of \(grouped($0))" } ?? ""
         console.status("downloading \(data): \(grouped(received))\(share) bytes", worthKeeping: received == total)
     }
     console.clearStatus()
-    return corpus
+    return found
 }
 
 /// The model in a model folder, or in the newest checkpoint of a run.

@@ -6,22 +6,25 @@ struct TrainingProgress {
     private let trainer: Trainer
     private let start = ContinuousClock.now
     private let firstStep: Int
+    private var sequenceLength: Int
     private var validation: Evaluation?
     private var lastLine = ContinuousClock.now
     /// The loss and the speed, smoothed over about twenty steps.
     private var loss: Double?
+    private var accuracy: Double?
     private var tokensPerSecond: Double?
 
     init(_ trainer: Trainer) {
         self.trainer = trainer
         firstStep = trainer.step
+        sequenceLength = trainer.sequenceLength
     }
 
     func begin(_ folder: URL, console: inout Console) {
         let configuration = trainer.configuration
         console.print(
             "\(grouped(trainer.parameterCount)) parameters, \(configuration.memory.rawValue) memory; "
-                + "\(grouped(trainer.totalSteps)) steps of \(grouped(trainer.tokensPerStep)) characters from "
+                + "\(grouped(trainer.totalSteps)) steps of \(grouped(trainer.tokensPerStep)) tokens from "
                 + "\(configuration.data), an epoch is \(grouped(trainer.stepsPerEpoch)) steps; "
                 + "\(configuration.threads) threads, \(configuration.precision.rawValue)")
         console.print("run folder: \(folder.relativePath)")
@@ -31,8 +34,14 @@ struct TrainingProgress {
     mutating func show(_ event: TrainingEvent, console: inout Console) {
         switch event {
         case .step(let step):
+            if trainer.sequenceLength != sequenceLength {
+                sequenceLength = trainer.sequenceLength
+                console.print(
+                    "step \(step.number): sequences of \(sequenceLength) from here on, \(trainer.batchSize) at a time")
+            }
             loss = smooth(loss, step.loss)
-            tokensPerSecond = smooth(tokensPerSecond, Double(step.tokens) / step.seconds)
+            if step.tokens > 0 { accuracy = smooth(accuracy, step.accuracy) }
+            tokensPerSecond = smooth(tokensPerSecond, Double(trainer.tokensPerStep) / step.seconds)
             let due = ContinuousClock.now - lastLine > .seconds(10)
             if due { lastLine = .now }
             console.status(line(step.number), worthKeeping: due || step.number == trainer.totalSteps)
@@ -43,12 +52,27 @@ struct TrainingProgress {
                     format: "step %d: validation loss %.4f, %.4f bits per character, accuracy %.1f %%", step,
                     evaluation.loss, evaluation.bitsPerCharacter, 100 * evaluation.accuracy))
         case .sample(let step, let text):
-            console.print(
-                "step \(step) continues:\n"
-                    + text.split(separator: "\n", omittingEmptySubsequences: false)
-                    .map { "  | \($0)" }.joined(separator: "\n"))
+            // A program is longer than anyone reads while training goes on.
+            let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
+            let shown = lines.prefix(24).map { "\n  | \($0)" } + (lines.count > 24 ? ["\n  | …"] : [])
+            console.print("step \(step) makes:" + shown.joined())
         case .checkpoint(_, let url):
             console.print("saved \(url.relativePath)")
+        }
+    }
+
+    /// How it ended, and where to go from there.
+    func end(_ ending: Trainer.Ending, _ folder: URL, console: inout Console) {
+        console.clearStatus()
+        switch ending {
+        case .completed: break
+        case .outOfPatience:
+            console.print(
+                "stopped at step \(trainer.step): no validation loss below that of step \(trainer.best?.step ?? 0) since; "
+                    + "the best model is \(folder.relativePath)/checkpoints/best")
+        case .stopped:
+            console.print(
+                "stopped at step \(trainer.step); go on with: feedback train --resume \(folder.relativePath)")
         }
     }
 
@@ -58,6 +82,9 @@ struct TrainingProgress {
         let elapsed = (ContinuousClock.now - start) / .seconds(1)
         let left = elapsed / Double(step - firstStep) * Double(trainer.totalSteps - step)
         var line = String(format: "step %d/%d  loss %.4f", step, trainer.totalSteps, loss ?? 0)
+        if trainer.configuration.tokenizer == .symbols {
+            line += String(format: "  accuracy %.0f %%", 100 * (accuracy ?? 0))
+        }
         if let validation { line += String(format: "  validation %.4f", validation.loss) }
         line += "  \(grouped(Int(tokensPerSecond ?? 0))) tokens/s  \(duration(left)) left"
         return line

@@ -1,4 +1,5 @@
 import ArgumentParser
+import FeedbackEngine
 import FeedbackTraining
 import FeedbackTransformer
 import Foundation
@@ -18,8 +19,8 @@ struct Verify: ParsableCommand {
     var file: String
 
     @Option(
-        help: "Numbers to compute in: \(RunConfiguration.Precision.allCases.map(\.rawValue).joined(separator: ", ")).")
-    var precision = RunConfiguration.Precision.float32
+        help: "Numbers to compute in: \(Precision.allCases.map(\.rawValue).joined(separator: ", ")).")
+    var precision = Precision.float32
 
     @Flag(help: "Print one JSON object.")
     var json = false
@@ -38,7 +39,7 @@ struct Verify: ParsableCommand {
     }
 
     func run() throws {
-        let differences = try Fixture(contentsOf: URL(filePath: file)).verify()
+        let differences = try Fixture(contentsOf: URL(filePath: file)).verify(precision: precision)
         let failed = differences.filter { !$0.passes }
         if json {
             let entries = differences.map {
@@ -64,4 +65,4 @@ struct Verify: ParsableCommand {
     }
 }
 
-extension RunConfiguration.Precision: ExpressibleByArgument {}
+extension Precision: ExpressibleByArgument {}

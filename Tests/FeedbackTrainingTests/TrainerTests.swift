@@ -1,3 +1,4 @@
+import FeedbackEngine
 import FeedbackTransformer
 import Foundation
 import Testing
@@ -70,7 +71,7 @@ func smallConfiguration() -> RunConfiguration {
         var validations: [Int] = []
         var samples: [Int] = []
         var checkpoints: [Int] = []
-        let finished = try trainer.run(in: run) { event in
+        let ending = try trainer.run(in: run) { event in
             switch event {
             case .step(let step): steps.append(step.number)
             case .validation(let step, _): validations.append(step)
@@ -82,34 +83,14 @@ func smallConfiguration() -> RunConfiguration {
                 #expect(FileManager.default.fileExists(atPath: url.appending(path: "optimizer.safetensors").path))
             }
         }
-        #expect(finished && steps == Array(1...60) && validations == [25, 50, 60] && samples == [30, 60])
-        #expect(checkpoints == [20, 40, 60])
+        #expect(ending == .completed && steps == Array(1...60) && validations == [25, 50, 60] && samples == [30, 60])
+        // Each validation is the best so far: this text is learned quickly.
+        #expect(checkpoints == [20, 25, 40, 50, 60])
         let lines = try String(contentsOf: folder.appending(path: "metrics.jsonl"), encoding: .utf8).split(
             separator: "\n")
         #expect(lines.count == 60 + 3 + 2)
         for line in lines { _ = try JSONSerialization.jsonObject(with: Data(line.utf8)) }
         #expect(try run.configuration() == trainer.configuration)
-    }
-
-    /// Stopped at any step and resumed, a run ends with the same bits as one that was not.
-    @Test func resumedRunsEndTheSame() throws {
-        let whole = try Trainer(smallConfiguration(), corpus: corpus)
-        try whole.run()
-        defer { try? FileManager.default.removeItem(at: folder) }
-        let first = try Trainer(smallConfiguration(), corpus: corpus)
-        let run = try RunFolder(creating: folder, configuration: first.configuration)
-        #expect(
-            try first.run(in: run) { _ in
-            } shouldStop: {
-                first.step == 33
-            } == false)
-        let second = try Trainer(resuming: RunFolder(opening: folder), corpus: corpus)
-        #expect(second.step == 33)
-        #expect(try second.run(in: RunFolder(opening: folder)))
-        #expect(second.model.parameters.values == whole.model.parameters.values)
-        #expect(second.optimizer.v.values == whole.optimizer.v.values)
-        #expect(second.loader.cursor == whole.loader.cursor)
-        #expect(second.best?.loss == whole.best?.loss)
     }
 
     /// The newest two checkpoints and the best stay.
@@ -123,32 +104,79 @@ func smallConfiguration() -> RunConfiguration {
         let names = try FileManager.default.contentsOfDirectory(atPath: folder.appending(path: "checkpoints").path)
         let best = try #require(trainer.best?.step)
         let expected = Set([best, 55, 60].map { String(format: "step-%08d", $0) })
-        #expect(Set(names) == expected)
+        #expect(Set(names) == expected.union(["best", "last"]))
+        func target(_ link: String) throws -> String {
+            try FileManager.default.destinationOfSymbolicLink(
+                atPath: folder.appending(path: "checkpoints/\(link)").path)
+        }
+        #expect(try target("best") == String(format: "step-%08d", best))
+        #expect(try target("last") == "step-00000060")
+        #expect(try ModelFolder(contentsOf: folder.appending(path: "checkpoints/best")).tokenizer == trainer.tokenizer)
         #expect(RunFolder.newestCheckpoint(of: folder)?.lastPathComponent == "step-00000060")
     }
 
-    /// A loss that is not finite stops the run at its step; nothing of the model has changed.
+    /// A loss that is not finite stops the run at its step; nothing of the model has changed, and the last good checkpoint
+    /// is named and loads.
     @Test func divergenceStopsBeforeDamage() throws {
         var configuration = smallConfiguration()
-        configuration.length = .steps(10)
+        (configuration.length, configuration.checkpointInterval) = (.steps(10), 2)
         let trainer = try Trainer(configuration, corpus: corpus)
-        _ = try trainer.trainStep()
-        trainer.model.parameters["generator.bias"][0] = .infinity
-        trainer.parametersChanged()
-        let before = trainer.model.parameters.values
+        let run = try RunFolder(creating: folder, configuration: configuration)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        var before: [Double] = []
         #expect {
-            try trainer.run()
+            try trainer.run(in: run) { event in
+                guard case .checkpoint(2, _) = event else { return }
+                trainer.model.parameters["generator.bias"][0] = .infinity
+                trainer.parametersChanged()
+                before = trainer.model.parameters.values
+            }
         } throws: { error in
-            (error as? TrainingError)?.step == 2 && "\(error)".contains("step 2")
-                && "\(error)".contains("learning rate")
+            guard let error = error as? TrainingError else { return false }
+            return error.step == 3 && error.lastGradientNorm > 0
+                && error.checkpoint?.lastPathComponent == "step-00000002"
+                && ["step 3", "learning rate of 0.0018 ", "gradient norm of nan", "step-00000002"].allSatisfy {
+                    "\(error)".contains($0)
+                }
         }
         #expect(trainer.model.parameters.values == before)
-        #expect(trainer.step == 1)
+        #expect(trainer.step == 2)
+        // Nor is such a model ever saved.
+        #expect(throws: TrainingError.self) { try run.save(trainer) }
+        #expect(try Trainer(resuming: run, corpus: corpus).step == 2)
+    }
+
+    /// Training ends when the loss has not fallen for so many validations, also where it goes on from a checkpoint.
+    @Test func patienceEndsARun() throws {
+        var configuration = smallConfiguration()
+        (configuration.learningRate, configuration.minimumLearningRate, configuration.patience) = (0, 0, 3)
+        (configuration.evalInterval, configuration.sampleInterval, configuration.weightDecay) = (4, 1000, 0)
+        let run = try RunFolder(creating: folder, configuration: configuration)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let trainer = try Trainer(configuration, corpus: corpus)
+        #expect(try trainer.run(in: run, shouldStop: { trainer.step == 9 }) == .stopped)
+        let resumed = try Trainer(resuming: run, corpus: corpus)
+        #expect(try resumed.run(in: run) == .outOfPatience)
+        #expect(resumed.step == 16 && resumed.best?.step == 4)
+        let ended = try Trainer(resuming: run, corpus: corpus)
+        #expect(try ended.run(in: run) == .outOfPatience && ended.step == 16)
+    }
+
+    @Test func twoProcessesCannotTrainInOneFolder() throws {
+        let configuration = smallConfiguration()
+        let run = try RunFolder(creating: folder, configuration: configuration)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        try run.begin(at: 0)
+        let other = try RunFolder(opening: folder)
+        #expect(throws: FileError.self) { try other.begin(at: 0) }
+        run.end()
+        try other.begin(at: 0)
     }
 
     @Test func settingsThatDoNotFitAreRefused() throws {
         let changes: [(inout RunConfiguration) -> Void] = [
-            { $0.heads = 3 }, { $0.sequenceLength = 60_000 }, { $0.minimumLearningRate = 1 },
+            { $0.heads = 3 }, { $0.curriculum = try? Curriculum("0:20,5:60000") }, { $0.sequenceLength = 60_000 },
+            { $0.minimumLearningRate = 1 },
             { ($0.dModel, $0.dFF, $0.layers) = (65536, 1 << 20, 1000) },
             {
                 ($0.batchSize, $0.threads) = (65536, 1024)
@@ -183,21 +211,51 @@ func smallConfiguration() -> RunConfiguration {
         #expect(throws: (any Error).self) { try Trainer(resuming: run, corpus: corpus) }
     }
 
-    @Test func beginsWithAnotherModelsParameters() throws {
+    /// A parallel model's parameters carry over by name; what a feedback model has besides is fresh, and said.
+    @Test(arguments: KeyValueSharing.allCases, KeyValueSharing.allCases)
+    func beginsWithAParallelModelsParameters(from: KeyValueSharing, to: KeyValueSharing) throws {
         var configuration = smallConfiguration()
-        configuration.memory = .perLayer
+        (configuration.memory, configuration.keyValue) = (.perLayer, from)
         let parallel = try Trainer(configuration, corpus: corpus)
         for _ in 0..<3 { _ = try parallel.trainStep() }
-        configuration.memory = .feedback
+        (configuration.memory, configuration.keyValue) = (.feedback, to)
         let feedback = try Trainer(configuration, corpus: corpus)
-        #expect(try feedback.initialize(from: parallel.modelFolder) == ["transformer.weights"])
-        for parameter in parallel.model.parameters.table.parameters {
-            #expect(
-                feedback.model.parameters[parameter.name] == parallel.model.parameters[parameter.name])
+        let drawn = feedback.model.parameters.table.parameters.map { feedback.model.parameters[$0.name] }
+        let (fresh, unused) = try feedback.initialize(from: parallel.modelFolder)
+        let shared = ["transformer.key.linear.weight", "transformer.value.linear.weight"]
+        let own = (0..<2).flatMap { layer in
+            ["key.linear.weight", "value.linear.weight", "value.linear.bias"].map {
+                "transformer.layers.\(layer).attn.\($0)"
+            }
         }
-        configuration.dFF = 96
-        let wider = try Trainer(configuration, corpus: corpus)
-        #expect(throws: ConfigurationError.self) { try wider.initialize(from: parallel.modelFolder) }
+        #expect(Set(fresh) == Set(["transformer.weights"] + (from == to ? [] : to == .shared ? shared : own)))
+        #expect(Set(unused) == Set(from == to ? [] : from == .shared ? shared : own))
+        for (parameter, drawn) in zip(feedback.model.parameters.table.parameters, drawn) {
+            let isFresh = fresh.contains(parameter.name)
+            #expect(
+                feedback.model.parameters[parameter.name]
+                    == (isFresh ? drawn : parallel.model.parameters[parameter.name]))
+        }
+        // A start that is better than none.
+        configuration.length = .steps(1)
+        #expect(try feedback.trainStep().loss < Trainer(configuration, corpus: corpus).trainStep().loss)
+    }
+
+    @Test func otherSizesAreNoBeginning() throws {
+        let first = try Trainer(smallConfiguration(), corpus: corpus).modelFolder
+        let changes: [((inout RunConfiguration) -> Void, String)] = [
+            ({ $0.dFF = 96 }, "has d-ff 64, this run has 96"), ({ $0.dModel = 16 }, "has d-model 32, this run has 16"),
+            ({ $0.layers = 3 }, "has layers 2, this run has 3"), ({ $0.heads = 4 }, "has heads 2, this run has 4"),
+            ({ $0.tokenizer = .bytes }, "another vocabulary"),
+        ]
+        for (change, message) in changes {
+            var configuration = smallConfiguration()
+            change(&configuration)
+            let trainer = try Trainer(configuration, corpus: corpus)
+            #expect {
+                try trainer.initialize(from: first)
+            } throws: { "\($0)".contains(message) }
+        }
     }
 
     @Test func aRunsFolderIsNeverOverwritten() throws {
@@ -207,5 +265,23 @@ func smallConfiguration() -> RunConfiguration {
         #expect(throws: FileError.self) { try RunFolder(creating: folder, configuration: configuration) }
         #expect(throws: FileError.self) { try Trainer(resuming: RunFolder(opening: folder), corpus: corpus) }
         #expect(throws: FileError.self) { try RunFolder(opening: folder.appending(path: "checkpoints")) }
+    }
+}
+
+@Suite struct EvaluatorTests {
+    /// A decoder sees the same text in the same streams as the training pass, so in float32 it finds the same loss.
+    @Test func decoderAndTrainingPassAgree() throws {
+        let corpus = try TextCorpus(name: "small", text: smallText)
+        let tokenizer = try Tokenizer(.characters, text: smallText)
+        let model = try FeedbackModel(
+            ModelConfiguration(layers: 2, dModel: 32, heads: 2, dFF: 64, vocabulary: tokenizer.vocabularySize), seed: 3)
+        let stream = try corpus.stream(.training, tokenizer)
+        let expected = try Evaluator(model, stream, memoryWindow: 20, threads: 1).run()
+        for precision in DecodingPrecision.allCases {
+            let decoder = Decoder(model, memoryWindow: 20, precision: precision, threads: 2)
+            let evaluation = try Evaluator(decoder, stream).run()
+            #expect(evaluation.tokens == expected.tokens)
+            #expect(abs(evaluation.loss - expected.loss) <= (precision == .float32 ? 1e-5 : 1e-2))
+        }
     }
 }

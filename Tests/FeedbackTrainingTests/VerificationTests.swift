@@ -16,6 +16,13 @@ func fixtureFile(_ name: String) throws -> URL {
         }
     }
 
+    @Test(.enabled(if: Precision.bfloat16.isSupported), arguments: fixtures)
+    func bfloat16AgreesWithPyTorch(name: String) throws {
+        for difference in try Fixture(contentsOf: fixtureFile(name)).verify(precision: .bfloat16) {
+            #expect(difference.passes, "\(difference.name): \(difference.error)")
+        }
+    }
+
     @Test(arguments: fixtures) func referenceAgreesWithPyTorch(name: String) throws {
         for difference in try Fixture(contentsOf: fixtureFile(name)).verify(
             threads: 1, makeExecutor: { ReferenceExecutor() })

@@ -1,3 +1,5 @@
+import FeedbackTraining
+import FeedbackTransformer
 import Foundation
 import Testing
 
@@ -97,6 +99,15 @@ final class Workplace {
         let greedy = ["generate", "run/checkpoints/step-00000030", "--prompt", "a\\nthe", "--temperature", "0"]
         #expect(try place.run(greedy).output == place.run(greedy + ["--seed", "9"]).output)
 
+        for precision in ["float32", "bfloat16", "int8"] {
+            let narrow = arguments + ["--precision", precision]
+            let alone = try place.run(narrow)
+            #expect(alone.status == 0 && alone.output.count == 41)
+            #expect(try place.run(narrow + ["--threads", "2"]).output == alone.output)
+        }
+        #expect(try place.run(arguments + ["--threads", "0"]).status == 1)
+        #expect(try place.run(arguments + ["--precision", "int4"]).status == 64)
+
         let evaluated = try place.run(["evaluate", "run", "--json"])
         let object = try #require(
             try JSONSerialization.jsonObject(with: Data(evaluated.output.utf8)) as? [String: Double])
@@ -104,6 +115,11 @@ final class Workplace {
         let length = try Data(contentsOf: place.text).count
         #expect(object["tokens"] == Double(length - Int(0.9 * Double(length)) - 1))
         #expect(abs(object["bitsPerCharacter"]! - object["loss"]! / log(2)) < 1e-9)
+        let narrow = try place.run(["evaluate", "run", "--json", "--precision", "int8"])
+        let narrowObject = try #require(
+            try JSONSerialization.jsonObject(with: Data(narrow.output.utf8)) as? [String: Double])
+        #expect(narrowObject["tokens"] == object["tokens"])
+        #expect(abs(narrowObject["loss"]! - object["loss"]!) < 0.02)
         let plain = try place.run(["evaluate", "run", "--data", "text.txt", "--split", "all"])
         #expect(
             plain.status == 0 && plain.output.contains("bits per character") && plain.output.contains("memory carried"))
@@ -160,12 +176,72 @@ final class Workplace {
         #expect(said.contains("feedback train --resume run"), "\(said)")
         let names = try FileManager.default.contentsOfDirectory(
             atPath: place.url.appending(path: "run/checkpoints").path)
-        #expect(names.count == 1)
+        #expect(names.count { $0.hasPrefix("step-") } == 1)
 
         let differing = try place.run(["train", "--resume", "run", "--layers", "2"])
         #expect(differing.status == 1 && differing.errors.contains("the run run has layers 1, not 2"))
         let resumed = try place.run(["train", "--resume", "run"])
         #expect(resumed.status == 0 && resumed.output == "run/checkpoints/step-00004000\n", "\(resumed.errors)")
+    }
+
+    @Test func maximalTimeSavesAndStops() throws {
+        let place = try Workplace()
+        let stopped = try place.train("run", steps: 1_000_000, ["--max-time", "1s"])
+        #expect(stopped.status == 0 && stopped.errors.contains("go on with: feedback train --resume run"))
+        let name = try #require(stopped.output.split(separator: "\n").first)
+        #expect(FileManager.default.fileExists(atPath: place.url.appending(path: "\(name)/training.json").path))
+        let more = try place.run(["train", "--resume", "run", "--max-time", "1s"])
+        #expect(more.status == 0 && more.output > stopped.output)
+    }
+
+    /// Killed at random moments while it saves after every step, a run always has a whole checkpoint, and ends with the
+    /// same bytes as one that was left alone.
+    @Test func killedRunsGoOn() throws {
+        let place = try Workplace()
+        let often = [
+            "--checkpoint-interval", "1", "--eval-interval", "7", "--curriculum", "0:8,15:16", "--accumulate", "2",
+        ]
+        #expect(try place.train("whole", steps: 60, often).status == 0)
+        var arguments = ["train"] + place.small + ["--steps", "60", "--output", "run"] + often
+        var kills = 0
+        while kills < Int(ProcessInfo.processInfo.environment["FEEDBACK_TEST_KILLS"] ?? "6")! {
+            let process = place.process(arguments)
+            (process.standardOutput, process.standardError) = (FileHandle.nullDevice, FileHandle.nullDevice)
+            try process.run()
+            usleep(.random(in: 30_000...400_000))
+            kill(process.processIdentifier, SIGKILL)
+            process.waitUntilExit()
+            if process.terminationReason == .uncaughtSignal { kills += 1 }
+            if let newest = RunFolder.newestCheckpoint(of: place.url.appending(path: "run")) {
+                let folder = try ModelFolder(contentsOf: newest)
+                #expect(folder.model.parameterCount > 0)
+                arguments = ["train", "--resume", "run"]
+            } else {
+                try? FileManager.default.removeItem(at: place.url.appending(path: "run"))
+            }
+            if newestStep(place) == 60 {
+                try compareRuns(place)
+                try FileManager.default.removeItem(at: place.url.appending(path: "run"))
+                arguments = ["train"] + place.small + ["--steps", "60", "--output", "run"] + often
+            }
+        }
+        #expect(try place.run(arguments).status == 0)
+        try compareRuns(place)
+    }
+
+    private func newestStep(_ place: Workplace) -> Int? {
+        RunFolder.newestCheckpoint(of: place.url.appending(path: "run"))
+            .flatMap { Int($0.lastPathComponent.dropFirst(5)) }
+    }
+
+    /// The last checkpoint of the run `run` has the bytes of that of `whole`.
+    private func compareRuns(_ place: Workplace) throws {
+        for name in ["model.safetensors", "optimizer.safetensors", "training.json"] {
+            let file = "checkpoints/step-00000060/\(name)"
+            #expect(
+                try Data(contentsOf: place.url.appending(path: "run/\(file)"))
+                    == Data(contentsOf: place.url.appending(path: "whole/\(file)")), "\(name)")
+        }
     }
 
     @Test func verifiesFixtures() throws {
@@ -180,12 +256,35 @@ final class Workplace {
         #expect(object["passed"] as? Bool == true && (object["tensors"] as? [Any])?.count == 57)
     }
 
+    @Test func benchmarksBesideTheLimit() throws {
+        let place = try Workplace()
+        let small = ["--layers", "1", "--d-model", "16", "--heads", "2", "--d-ff", "32", "--steps", "3"]
+        let names: Set = [
+            "preset", "precision", "threads", "tokensPerSecond", "limitTokensPerSecond", "utilization",
+            "peakMemoryBytes", "phases",
+        ]
+        for arguments in [
+            ["train", "--preset", "demo", "--threads", "2", "--sequence-length", "8"],
+            ["generate", "--preset", "labml"],
+        ] {
+            let outcome = try place.run(["benchmark"] + arguments + small + ["--json"])
+            #expect(outcome.status == 0, "\(outcome.errors)")
+            let object = try #require(
+                try JSONSerialization.jsonObject(with: Data(outcome.output.utf8)) as? [String: Any])
+            #expect(names.isSubset(of: object.keys))
+            #expect(object["preset"] as? String == arguments[2] && object["precision"] as? String == "float32")
+            let plain = try place.run(["benchmark"] + arguments + small)
+            #expect(plain.status == 0 && plain.output.contains("utilization") && plain.output.contains("limit "))
+        }
+    }
+
     @Test func wrongUsageExitsWith64() throws {
         let place = try Workplace()
         for arguments in [
             ["train", "--no-such-flag"], ["nonsense"], ["generate"], ["generate", "m"], ["train", "--layers", "two"],
             ["train", "--preset", "huge"], ["train", "--steps", "3", "--epochs", "4"],
             ["train", "--resume", "x", "--preset", "demo"],
+            ["train", "--max-time", "ten"], ["train", "--max-time", "0s"],
             ["generate", "m", "--prompt", "x", "--max-tokens", "1.5"],
         ] {
             let outcome = try place.run(arguments)
@@ -210,6 +309,14 @@ final class Workplace {
             try FileManager.default.copyItem(at: place.url.appending(path: "run/checkpoints/step-00000002"), to: copy)
             try FileManager.default.removeItem(at: copy.appending(path: name))
         }
+        let damaged = place.url.appending(path: "damaged")
+        try FileManager.default.copyItem(at: place.url.appending(path: "run/checkpoints/step-00000002"), to: damaged)
+        try Data("{".utf8).write(to: damaged.appending(path: "model.safetensors"))
+        let edited = place.url.appending(path: "edited/config.yaml")
+        try FileManager.default.copyItem(
+            at: place.url.appending(path: "run"), to: edited.deletingLastPathComponent())
+        try String(contentsOf: edited, encoding: .utf8).replacingOccurrences(of: "d-ff: 32", with: "d-ff: 99")
+            .write(to: edited, atomically: true, encoding: .utf8)
         let train = ["train"] + place.small + ["--steps", "2", "--output", "new"]
         func with(_ flag: String, _ value: String) -> [String] {
             var arguments = train
@@ -220,7 +327,8 @@ final class Workplace {
         let cases: [([String], String)] = [
             (with("--data", "missing.txt"), "there is no data set or file missing.txt"),
             (with("--data", "empty.txt"), "is empty"), (with("--data", "latin1.txt"), "is not UTF-8 text"),
-            (with("--data", "short.txt"), "5 characters"), (with("--data", "."), "it is not a file"),
+            (with("--data", "short.txt"), "5 characters; it needs at least 20"),
+            (with("--data", "."), "it is not a file"),
             (with("--heads", "3"), "heads (3) must divide d-model (16)"), (with("--layers", "0"), "layers is 0"),
             (with("--layers", "-2"), "layers is -2"),
             (with("--layers", "99999999999999999999"), "layers is 99999999999999999999"),
@@ -233,9 +341,27 @@ final class Workplace {
             (with("--threads", "0"), "threads is 0"), (with("--memory", "none"), "memory is none; it must be one of"),
             (with("--d-model", "65536") + ["--d-ff", "1048576", "--layers", "900"], "of memory; this machine has"),
             (with("--sequence-length", "60000"), "a sequence-length of 60000 needs 60001"),
+            (with("--curriculum", "0:8,5"), "step:length pairs such as"),
+            (with("--curriculum", "0:8,9:16,5:32"), "step 5 after step 9"),
+            (with("--curriculum", "0:8,9:60000"), "a sequence-length of 60000 needs 60001"),
+            (with("--patience", "0"), "patience is 0"), (with("--keep", "0"), "keep is 0"),
+            (with("--accumulate", "0"), "accumulate is 0"),
+            (["train", "--resume", "run", "--d-model", "32"], "has d-model 16, not 32"),
+            (
+                ["train", "--resume", "edited"],
+                "config.yaml has d-ff 99, but its newest checkpoint was trained with d-ff 32"
+            ),
             (with("--output", "run"), "run is not empty"), (with("--output", "text.txt/run"), "cannot create"),
             (with("--config", "wrong.yaml"), "did you mean layers?"), (with("--config", "none.yaml"), "cannot read"),
-            (with("--init", "nowhere"), "cannot read"), (["train", "--resume", "nowhere"], "is not a run"),
+            (with("--init", "nowhere"), "cannot read"),
+            (with("--d-model", "32") + ["--init", "run"], "has d-model 16, this run has 32"),
+            (with("--tokenizer", "words") + ["--init", "run"], "another vocabulary"),
+            (with("--init", "without-model.safetensors"), "model.safetensors"),
+            (with("--init", "damaged"), "not a valid safetensors file"),
+            (with("--data", "copy") + ["--tokenizer", "bytes"], "has symbols of its own"),
+            (["evaluate", "run", "--data", "text.txt", "--split", "test"], "has no test part"),
+            (["evaluate", "run", "--data", "copy"], "tokens are not those of copy"),
+            (["train", "--resume", "nowhere"], "is not a run"),
             (["generate", "nowhere", "--prompt", "a"], "nowhere/config.json"),
             (["generate", "without-config.json", "--prompt", "a"], "config.json"),
             (["generate", "without-model.safetensors", "--prompt", "a"], "model.safetensors"),
@@ -254,6 +380,13 @@ final class Workplace {
             (["evaluate", "run", "--memory-window", "9999"], "memory-window is 9999"),
             (["evaluate", "run", "--threads", "0"], "threads is 0"),
             (["verify", "junk.safetensors"], "not a valid safetensors file"), (["verify", "none"], "cannot read"),
+            (["benchmark", "train", "--heads", "3"], "heads (3) must divide d-model (128)"),
+            (["benchmark", "train", "--steps", "0"], "steps is 0"),
+            (
+                ["benchmark", "train", "--sequence-length", "65536", "--batch-size", "65536", "--threads", "1024"],
+                "of memory"
+            ),
+            (["benchmark", "generate", "--d-model", "65536", "--layers", "1000"], "of memory; this machine has"),
             (["data", "fetch", "nothing"], "there is no data set nothing"),
         ]
         for (arguments, message) in cases {
@@ -269,12 +402,30 @@ final class Workplace {
         }
     }
 
+    @Test func trainsOnTasks() throws {
+        let place = try Workplace()
+        let arguments = place.small.dropFirst(2) + ["--steps", "20", "--sample-interval", "10", "--output", "run"]
+        let trained = try place.run(["train", "--data", "reverse", "--memory-window", "24"] + arguments)
+        #expect(
+            trained.status == 0 && trained.errors.contains("accuracy") && trained.errors.contains(" = "),
+            "\(trained.errors)")
+        let yaml = try String(contentsOf: place.url.appending(path: "run/config.yaml"), encoding: .utf8)
+        for line in ["tokenizer: symbols", "streams: true", "memory-window: 24"] { #expect(yaml.contains(line)) }
+        let evaluated = try place.run(["evaluate", "run", "--split", "test"])
+        #expect(evaluated.status == 0 && evaluated.output.contains("tokens of reverse (test)"), "\(evaluated.errors)")
+        #expect(evaluated.output.contains("up to 24 before it, memory carried, in 32 streams"))
+        let wrong = try place.run(["train", "--data", "reverse", "--tokenizer", "words", "--output", "new"])
+        #expect(wrong.status == 1 && wrong.errors.contains("symbols of its own"))
+        let other = try place.run(["evaluate", "run", "--data", "text.txt"])
+        #expect(other.status == 1 && other.errors.contains("the word \"the\" at position 0"))
+    }
+
     @Test func dataSetsByName() throws {
         let place = try Workplace()
         let listed = try place.run(["data", "list"])
         #expect(
             listed.status == 0 && listed.output.contains("tiny_shakespeare  1,115,394 bytes")
-                && listed.output.contains("not here yet"))
+                && listed.output.contains("not here yet") && listed.output.contains("variables-3  built in"))
         // A text of that name that is not the text.
         try FileManager.default.copyItem(at: place.text, to: place.url.appending(path: "tiny_shakespeare.txt"))
         let wrong = try place.run(["data", "fetch"], environment: ["FEEDBACK_DATA_DIR": place.url.path])

@@ -115,7 +115,7 @@ extension TextCorpus {
         guard FileManager.default.fileExists(atPath: nameOrPath) else {
             throw CorpusError(
                 "there is no data set or file \(nameOrPath); give a text file, or one of "
-                    + KnownCorpus.all.map(\.name).joined(separator: ", "))
+                    + (KnownCorpus.all.map(\.name) + TaskCorpus.all.map(\.name)).joined(separator: ", "))
         }
         return try TextCorpus(contentsOf: URL(filePath: nameOrPath))
     }

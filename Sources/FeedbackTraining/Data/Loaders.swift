@@ -8,14 +8,42 @@ public struct Batch: Equatable, Sendable {
     public let targets: [Int32]
 }
 
-/// Windows of a text in random order, without replacement.
+/// Batches for training, without end.
+public protocol BatchLoader: Sendable {
+    /// T.
+    var sequenceLength: Int { get }
+    /// B.
+    var batchSize: Int { get }
+    mutating func next() -> Batch
+    var cursor: LoaderCursor { get }
+    /// Goes on from a cursor of a loader like this one.
+    mutating func resume(at cursor: LoaderCursor) throws(CorpusError)
+}
+
+/// Where a loader is, to go on from there.
+public struct LoaderCursor: Codable, Equatable, Sendable {
+    var epoch: Int
+    var position: Int
+    /// The random source at the start of the epoch, where there is one.
+    var random: [UInt64]?
+}
+
+private func check(_ stream: TokenStream, _ sequenceLength: Int) throws(CorpusError) {
+    guard stream.count >= sequenceLength else {
+        throw CorpusError(
+            "the data has \(stream.count + 1) tokens to train on; a sequence-length of \(sequenceLength) needs "
+                + "\(sequenceLength + 1). Use more data or shorter sequences")
+    }
+}
+
+/// Windows of the data in random order, without replacement.
 ///
-/// The text is cut into (n − 1) / T windows; an epoch visits each once, starting a random number of characters below T
-/// later (labml's loader; model.md). Batches are always full: one that an epoch cannot fill goes on with the next.
-public struct ShuffledLoader: Sendable {
+/// The n − 1 targets are cut into (n − 1) / T windows; an epoch visits each once, starting a random number of tokens below
+/// T later (as labml's loader). Batches are always full: one that an epoch cannot fill goes on with the next.
+public struct ShuffledLoader: BatchLoader {
     public let sequenceLength: Int
     public let batchSize: Int
-    private let tokens: [Int32]
+    private let stream: TokenStream
     private var order: [Int] = []
     private var jitter: [Int] = []
     /// The random source as it was when the epoch's order was drawn.
@@ -24,10 +52,10 @@ public struct ShuffledLoader: Sendable {
     private var position = 0
     private var epoch = 0
 
-    /// Throws where the text is too short for one window.
-    public init(_ tokens: [Int32], sequenceLength: Int, batchSize: Int, seed: UInt64) throws(CorpusError) {
-        try Self.check(tokens, sequenceLength)
-        self.tokens = tokens
+    /// Throws where there is too little for one window.
+    public init(_ stream: TokenStream, sequenceLength: Int, batchSize: Int, seed: UInt64) throws(CorpusError) {
+        try check(stream, sequenceLength)
+        self.stream = stream
         self.sequenceLength = sequenceLength
         self.batchSize = batchSize
         random = RandomSource(seed: seed)
@@ -35,22 +63,14 @@ public struct ShuffledLoader: Sendable {
         shuffle()
     }
 
-    private static func check(_ tokens: [Int32], _ sequenceLength: Int) throws(CorpusError) {
-        guard tokens.count > sequenceLength else {
-            throw CorpusError(
-                "the text has \(tokens.count) characters to train on; a sequence-length of \(sequenceLength) needs "
-                    + "\(sequenceLength + 1). Use a longer text or a smaller --sequence-length")
-        }
-    }
-
-    public var windows: Int { (tokens.count - 1) / sequenceLength }
+    public var windows: Int { stream.count / sequenceLength }
     public var batchesPerEpoch: Int { max(1, windows / batchSize) }
 
     private mutating func shuffle() {
         epochStart = random
         order = (0..<windows).shuffled(using: &random)
         jitter = order.map { window in
-            random.below(min(sequenceLength, tokens.count - (window + 1) * sequenceLength))
+            random.below(min(sequenceLength, stream.count + 1 - (window + 1) * sequenceLength))
         }
         position = 0
     }
@@ -65,26 +85,15 @@ public struct ShuffledLoader: Sendable {
             starts.append(order[position] * sequenceLength + jitter[position])
             position += 1
         }
-        let inputs = (0..<sequenceLength).flatMap { t in starts.map { tokens[$0 + t] } }
-        let targets = (0..<sequenceLength).flatMap { t in starts.map { tokens[$0 + t + 1] } }
+        let inputs = (0..<sequenceLength).flatMap { t in starts.map { stream.inputs[$0 + t] } }
+        let targets = (0..<sequenceLength).flatMap { t in starts.map { stream.targets[$0 + t] } }
         return Batch(steps: sequenceLength, rows: batchSize, inputs: inputs, targets: targets)
     }
 
-    // MARK: Where it is
+    public var cursor: LoaderCursor { LoaderCursor(epoch: epoch, position: position, random: epochStart.state) }
 
-    /// Where a loader is, to go on from there.
-    public struct Cursor: Codable, Equatable, Sendable {
-        var epoch: Int
-        var position: Int
-        /// The random source at the start of the epoch.
-        var random: [UInt64]
-    }
-
-    public var cursor: Cursor { Cursor(epoch: epoch, position: position, random: epochStart.state) }
-
-    /// Goes on from a cursor of a loader like this one.
-    public mutating func resume(at cursor: Cursor) throws(CorpusError) {
-        guard let random = RandomSource(state: cursor.random), (0...windows).contains(cursor.position),
+    public mutating func resume(at cursor: LoaderCursor) throws(CorpusError) {
+        guard let random = cursor.random.flatMap(RandomSource.init(state:)), (0...windows).contains(cursor.position),
             cursor.epoch >= 0
         else { throw CorpusError("the checkpoint's place in the data does not fit the data") }
         self.random = random
@@ -94,36 +103,73 @@ public struct ShuffledLoader: Sendable {
     }
 }
 
-/// A text as contiguous streams, from its beginning to its end: every token but the first is a target once.
+/// The data as B contiguous streams, for training with memory carried from batch to batch.
 ///
-/// The rows are cut where the n − 1 targets divide most evenly; a row that ends before the others has no more targets.
-public struct SequentialLoader: Sendable {
+/// Row r starts a share r / B into the data and goes round and round, so that each batch continues the one before in every
+/// row, and a row that has come to the end of its share goes on in the next one's. An epoch is one share's length.
+public struct StreamLoader: BatchLoader {
     public let sequenceLength: Int
-    private let tokens: [Int32]
-    private let streams: [Range<Int>]
+    public let batchSize: Int
+    private let stream: TokenStream
     private var position = 0
 
-    public init(_ tokens: [Int32], sequenceLength: Int, batchSize: Int) {
-        precondition(tokens.count > 1)
-        let (targets, rows) = (tokens.count - 1, min(batchSize, tokens.count - 1))
-        self.tokens = tokens
+    /// Throws where there is too little for one segment.
+    public init(_ stream: TokenStream, sequenceLength: Int, batchSize: Int) throws(CorpusError) {
+        try check(stream, sequenceLength)
+        self.stream = stream
         self.sequenceLength = sequenceLength
-        streams = (0..<rows).map { targets * $0 / rows..<targets * ($0 + 1) / rows }
+        self.batchSize = batchSize
     }
 
-    public var rows: Int { streams.count }
+    public mutating func next() -> Batch {
+        let starts = (0..<batchSize).map { stream.count * $0 / batchSize + position }
+        let places = (0..<sequenceLength).flatMap { t in starts.map { ($0 + t) % stream.count } }
+        position = (position + sequenceLength) % stream.count
+        return Batch(
+            steps: sequenceLength, rows: batchSize, inputs: places.map { stream.inputs[$0] },
+            targets: places.map { stream.targets[$0] })
+    }
+
+    public var cursor: LoaderCursor { LoaderCursor(epoch: 0, position: position) }
+
+    public mutating func resume(at cursor: LoaderCursor) throws(CorpusError) {
+        guard stream.inputs.indices.contains(cursor.position), cursor.random == nil else {
+            throw CorpusError("the checkpoint's place in the data does not fit the data")
+        }
+        position = cursor.position
+    }
+}
+
+/// The data as contiguous streams, from its beginning to its end, once: for evaluation.
+///
+/// The rows are cut where the targets divide most evenly; a row that ends before the others has no more targets.
+public struct SequentialLoader: Sendable {
+    public let sequenceLength: Int
+    private let stream: TokenStream
+    private let ranges: [Range<Int>]
+    private var position = 0
+
+    public init(_ stream: TokenStream, sequenceLength: Int, batchSize: Int) {
+        precondition(stream.count > 0)
+        let (targets, rows) = (stream.count, min(batchSize, stream.count))
+        self.stream = stream
+        self.sequenceLength = sequenceLength
+        ranges = (0..<rows).map { targets * $0 / rows..<targets * ($0 + 1) / rows }
+    }
+
+    public var rows: Int { ranges.count }
 
     /// The next batch; nil when every target has been had.
     public mutating func next() -> Batch? {
-        guard streams.contains(where: { $0.lowerBound + position < $0.upperBound }) else { return nil }
+        guard ranges.contains(where: { $0.lowerBound + position < $0.upperBound }) else { return nil }
         defer { position += sequenceLength }
         var inputs: [Int32] = []
         var targets: [Int32] = []
         for t in position..<position + sequenceLength {
-            for stream in streams {
-                let at = stream.lowerBound + t
-                inputs.append(at < stream.upperBound ? tokens[at] : 0)
-                targets.append(at < stream.upperBound ? tokens[at + 1] : -1)
+            for range in ranges {
+                let at = range.lowerBound + t
+                inputs.append(at < range.upperBound ? stream.inputs[at] : 0)
+                targets.append(at < range.upperBound ? stream.targets[at] : -1)
             }
         }
         return Batch(steps: sequenceLength, rows: rows, inputs: inputs, targets: targets)

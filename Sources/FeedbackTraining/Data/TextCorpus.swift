@@ -2,7 +2,7 @@ import FeedbackTransformer
 import Foundation
 
 /// A text to train on: the first nine tenths for training, the rest for validation.
-public struct TextCorpus: Sendable {
+public struct TextCorpus: Corpus {
     public let name: String
     public let text: String
 
@@ -20,18 +20,25 @@ public struct TextCorpus: Sendable {
         try self.init(name: file.path, text: text)
     }
 
-    /// Tokens for training and for validation: the first int(0.9 · n) characters, and the others.
-    public func split(_ tokenizer: CharacterTokenizer) throws(TokenizerError) -> (
-        training: [Int32], validation: [Int32]
-    ) {
+    public var readsAsStreams: Bool { false }
+
+    public func tokenizer(_ kind: Tokenizer.Kind?) throws -> Tokenizer {
+        try Tokenizer(kind ?? .characters, text: text)
+    }
+
+    /// Training has the first int(0.9 · n) tokens, validation the others.
+    public func stream(_ part: CorpusPart, _ tokenizer: Tokenizer) throws -> TokenStream {
         let tokens = try tokenizer.encode(text)
         let training = Int(0.9 * Double(tokens.count))
-        return (Array(tokens[..<training]), Array(tokens[training...]))
+        let own: ArraySlice<Int32> =
+            switch part {
+            case .training: tokens[..<training]
+            case .validation: tokens[training...]
+            case .all: tokens[...]
+            case .test: throw CorpusError("\(name) has no test part; use validation")
+            }
+        return TokenStream(
+            Array(own),
+            characters: tokenizer.kind == .characters ? nil : tokenizer.decode(own.dropFirst()).unicodeScalars.count)
     }
-}
-
-/// A text that cannot be had or used, with what would do instead.
-public struct CorpusError: Error, Equatable, CustomStringConvertible {
-    public let description: String
-    public init(_ description: String) { self.description = description }
 }

@@ -1,3 +1,4 @@
+import FeedbackEngine
 import FeedbackTransformer
 import Foundation
 
@@ -11,13 +12,23 @@ public struct RunConfiguration: Equatable, Sendable {
     public var dModel = 128
     public var heads = 4
     public var dFF = 512
+    /// The rate at which attention weights, hidden units and what a block adds are dropped in training.
+    public var dropout = 0.0
+    /// Where nil, as many memories as the tables of positions have; with streams, `sequenceLength`.
     public var memoryWindow: Int?
     public var positionInitialization = PositionInitialization.slopes
 
     // The data.
     public var data = KnownCorpus.tinyShakespeare.name
+    /// Where nil, the corpus's own: the characters of a text, the symbols of a task.
+    public var tokenizer: Tokenizer.Kind?
+    /// Whether the data is read as contiguous streams, with the memory carried from batch to batch, rather than as
+    /// shuffled windows; where nil, as the corpus is: a task's sequences are streams.
+    public var streams: Bool?
     public var sequenceLength = 64
     public var batchSize = 12
+    /// Sequences that grow; `sequenceLength` · `batchSize` then only says how many tokens a batch has.
+    public var curriculum: Curriculum?
 
     // The optimizer.
     public enum Optimizer: String, CaseIterable, Sendable {
@@ -26,7 +37,7 @@ public struct RunConfiguration: Equatable, Sendable {
         /// The Noam schedule.
         case noam
     }
-    public enum Precision: String, CaseIterable, Sendable { case float32 }
+    public typealias Precision = FeedbackEngine.Precision
     /// How long to train: so many steps, or passes over the training text.
     public enum Length: Equatable, Sendable {
         case steps(Int)
@@ -42,6 +53,8 @@ public struct RunConfiguration: Equatable, Sendable {
     public var beta2 = 0.99
     public var weightDecay = 0.1
     public var gradientClip = 1.0
+    /// Batches whose mean gradient makes one optimizer step.
+    public var accumulate = 1
 
     // The run.
     public var precision = Precision.float32
@@ -50,6 +63,10 @@ public struct RunConfiguration: Equatable, Sendable {
     public var evalInterval = 250
     public var sampleInterval = 500
     public var checkpointInterval = 500
+    /// The newest checkpoints that are kept; the best always is.
+    public var keep = 2
+    /// Evaluations in a row that may be no better than the best.
+    public var patience: Int?
     public var samplePrompt = "It is"
 
     public init() {}
@@ -76,9 +93,9 @@ public struct RunConfiguration: Equatable, Sendable {
     public enum Preset: String, CaseIterable, Sendable {
         /// About two minutes on two cores.
         case demo
-        /// labml's training script (model.md).
+        /// labml's training script.
         case labml
-        /// labml's notebook (model.md).
+        /// labml's notebook.
         case labmlNotebook = "labml-notebook"
         /// The size and the schedule of nanoGPT's Shakespeare example for a CPU.
         case nanogptCPU = "nanogpt-cpu"
@@ -112,5 +129,19 @@ public struct RunConfiguration: Equatable, Sendable {
                     "minimum-learning-rate (\(minimumLearningRate)) is above learning-rate (\(learningRate))")
             }
         }
+    }
+
+    /// Falls back to float32 where bfloat16 would not help, and says why: this CPU cannot compute in it, or is no faster.
+    public mutating func settlePrecision() -> String? {
+        guard precision == .bfloat16 else { return nil }
+        if !precision.isSupported {
+            precision = .float32
+            return "this CPU does not multiply bfloat16; training in float32"
+        }
+        let gain = Precision.bfloat16.speedOverFloat32()
+        if gain > 1.1 { return nil }
+        precision = .float32
+        return String(
+            format: "bfloat16 products run at %.2f times float32's speed on this CPU; training in float32", gain)
     }
 }

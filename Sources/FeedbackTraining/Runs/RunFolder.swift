@@ -2,7 +2,7 @@ import FeedbackTransformer
 import Foundation
 
 /// A run on disk: `config.yaml`, `metrics.jsonl`, and `checkpoints/step-N`, each a model folder that also has what
-/// training needs to go on.
+/// training needs to go on; `checkpoints/best` and `checkpoints/last` are links to two of them.
 public final class RunFolder {
     public let url: URL
     private var metrics: FileHandle?
@@ -23,7 +23,6 @@ public final class RunFolder {
         }
         let yaml = try configuration.yaml()
         try writeFile(url.appending(path: "config.yaml")) { try $0.write(contentsOf: Data(yaml.utf8)) }
-        try openMetrics()
     }
 
     /// A run's folder that is there.
@@ -32,7 +31,6 @@ public final class RunFolder {
         guard FileManager.default.fileExists(atPath: url.appending(path: "config.yaml").path) else {
             throw FileError("\(url.path) is not a run: it has no config.yaml")
         }
-        try openMetrics()
     }
 
     /// The run's own configuration.
@@ -58,33 +56,73 @@ public final class RunFolder {
         }.sorted { $0.0 < $1.0 }
     }
 
-    /// Saves a checkpoint, whole or not at all, then removes those that are neither the newest two nor the best.
+    /// Saves a checkpoint, whole or not at all, then removes those that are neither the best nor among the newest.
     func save(_ trainer: Trainer) throws -> URL {
         try metrics?.synchronize()
-        let number = String(trainer.step)
-        let name = "step-" + String(repeating: "0", count: max(0, 8 - number.count)) + number
-        let folder = checkpoints.appending(path: name)
+        let folder = checkpoint(trainer.step)
         try writeFolder(folder) { try trainer.write(into: $0) }
-        for (step, old) in Self.steps(in: checkpoints).dropLast(2) where step != trainer.best?.step {
+        try link("last", to: folder)
+        if trainer.best?.step == trainer.step { try link("best", to: folder) }
+        for (step, old) in Self.steps(in: checkpoints).dropLast(trainer.configuration.keep)
+        where step != trainer.best?.step {
             try? FileManager.default.removeItem(at: old)
         }
         return folder
     }
 
-    // MARK: Metrics
-
-    private func openMetrics() throws {
-        let file = url.appending(path: "metrics.jsonl")
-        let descriptor = open(file.path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o644)
-        guard descriptor >= 0 else { throw FileError("cannot write \(file.path): \(String(cString: strerror(errno)))") }
-        metrics = FileHandle(fileDescriptor: descriptor, closeOnDealloc: true)
-        encoder.outputFormatting = [.sortedKeys]
+    private func checkpoint(_ step: Int) -> URL {
+        let number = String(step)
+        return checkpoints.appending(path: "step-" + String(repeating: "0", count: max(0, 8 - number.count)) + number)
     }
+
+    /// A link beside the checkpoints, which is there at every moment, to the old or to the new one.
+    private func link(_ name: String, to checkpoint: URL) throws(FileError) {
+        let (link, temporary) = (checkpoints.appending(path: name), checkpoints.appending(path: ".\(name).new"))
+        unlink(temporary.path)
+        guard symlink(checkpoint.lastPathComponent, temporary.path) == 0, rename(temporary.path, link.path) == 0 else {
+            throw FileError("cannot write \(link.path): \(String(cString: strerror(errno)))")
+        }
+        try synchronizeFolder(checkpoints)
+    }
+
+    // MARK: Training
+
+    /// Opens the folder for a trainer at some step: no other process may train in it; metrics of later steps, which a run
+    /// that was killed may have left behind, go.
+    func begin(at step: Int) throws {
+        let file = url.appending(path: "metrics.jsonl")
+        let descriptor = open(file.path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o644)
+        guard descriptor >= 0 else { throw FileError("cannot write \(file.path): \(String(cString: strerror(errno)))") }
+        let metrics = FileHandle(fileDescriptor: descriptor, closeOnDealloc: true)
+        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+            throw FileError("\(url.path) is being trained by another process; wait for it or stop it")
+        }
+        struct Head: Decodable { let step: Int }
+        var kept = 0
+        for line in try readRegularFile(file).split(separator: 0x0a, omittingEmptySubsequences: false).dropLast() {
+            guard let head = try? JSONDecoder().decode(Head.self, from: line), head.step <= step else { break }
+            kept += line.count + 1
+        }
+        guard ftruncate(descriptor, off_t(kept)) == 0 else {
+            throw FileError("cannot write \(file.path): \(String(cString: strerror(errno)))")
+        }
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: checkpoints.path)) ?? []
+        for name in names where name.hasPrefix(".") {
+            try? FileManager.default.removeItem(at: checkpoints.appending(path: name))
+        }
+        encoder.outputFormatting = [.sortedKeys]
+        self.metrics = metrics
+    }
+
+    /// Lets go of the folder.
+    func end() { metrics = nil }
+
+    // MARK: Metrics
 
     private struct Line: Encodable {
         var time = Date().timeIntervalSince1970
         var step: Int
-        var loss, learningRate, gradientNorm, seconds: Double?
+        var loss, accuracy, learningRate, gradientNorm, seconds: Double?
         var validation: Evaluation?
         var sample: String?
     }
@@ -95,7 +133,8 @@ public final class RunFolder {
         switch event {
         case .step(let step):
             line = Line(
-                step: step.number, loss: step.loss, learningRate: step.learningRate, gradientNorm: step.gradientNorm,
+                step: step.number, loss: step.loss, accuracy: step.accuracy, learningRate: step.learningRate,
+                gradientNorm: step.gradientNorm,
                 seconds: step.seconds)
         case .validation(let step, let evaluation): line = Line(step: step, validation: evaluation)
         case .sample(let step, let text): line = Line(step: step, sample: text)

@@ -30,12 +30,21 @@ public struct Setting: Sendable {
         _ name: String, _ path: Path<Value>, _ summary: String, needed: String,
         text: @escaping @Sendable (Value) -> String?, parse: @escaping @Sendable (String) -> Value?
     ) {
+        self.init(name, path, summary, text: text) { text throws(ConfigurationError) in
+            guard let value = parse(text) else { throw ConfigurationError("\(name) is \(text); it must be \(needed)") }
+            return value
+        }
+    }
+
+    private init<Value>(
+        _ name: String, _ path: Path<Value>, _ summary: String, text: @escaping @Sendable (Value) -> String?,
+        value: @escaping @Sendable (String) throws(ConfigurationError) -> Value
+    ) {
         self.name = name
         self.summary = summary
         self.text = { text($0[keyPath: path]) }
         read = { configuration, text throws(ConfigurationError) in
-            guard let value = parse(text) else { throw ConfigurationError("\(name) is \(text); it must be \(needed)") }
-            configuration[keyPath: path] = value
+            configuration[keyPath: path] = try value(text)
         }
     }
 
@@ -75,6 +84,15 @@ public struct Setting: Sendable {
             parse: { C(rawValue: $0) })
     }
 
+    private static func choice<C: RawRepresentable<String> & CaseIterable & Sendable>(
+        _ name: String, _ path: Path<C?>, _ summary: String
+    ) -> Setting {
+        let choices = C.allCases.map(\.rawValue).joined(separator: ", ")
+        return Setting(
+            name, path, "\(summary): \(choices)", needed: "one of \(choices)", text: { $0?.rawValue },
+            parse: { C(rawValue: $0).map { .some($0) } })
+    }
+
     private static func string(_ name: String, _ path: Path<String>, _ summary: String) -> Setting {
         Setting(name, path, summary, needed: "some text", text: { $0 }, parse: { $0.isEmpty ? nil : $0 })
     }
@@ -90,11 +108,21 @@ public struct Setting: Sendable {
         integer("d-model", \.dModel, 1...65536, "width of the model"),
         integer("heads", \.heads, 1...65536, "attention heads; they divide d-model"),
         integer("d-ff", \.dFF, 1...1_048_576, "width of the feed-forward layers"),
+        number("dropout", \.dropout, 0...0.99, "rate of dropout in training"),
         integer("memory-window", \.memoryWindow, 1...4096, "memories a step sees at most"),
         choice("position-init", \.positionInitialization, "how a fresh model's distance bias begins"),
-        string("data", \.data, "a data set's name, or a text file"),
+        string("data", \.data, "a data set's or a task's name, or a text file"),
+        choice("tokenizer", \.tokenizer, "what a token is"),
+        Setting(
+            "streams", \.streams, "read contiguous streams and carry the memory from batch to batch",
+            needed: "true or false",
+            text: { $0.map(String.init) }, parse: { Bool($0).map { .some($0) } }),
         integer("sequence-length", \.sequenceLength, 1...65536, "steps of a sequence"),
         integer("batch-size", \.batchSize, 1...65536, "sequences of a batch"),
+        Setting(
+            "curriculum", \.curriculum,
+            "sequence lengths that grow, as step:length,step:length, with as many tokens a batch",
+            text: { $0?.description }, value: { text throws(ConfigurationError) in try Curriculum(text) }),
         integer("steps", \.steps, many, "optimizer steps"),
         integer("epochs", \.epochs, 1...1_000_000, "passes over the training text, instead of steps"),
         choice("optimizer", \.optimizer, "Adam with warm-up and a cosine, or with Noam's schedule"),
@@ -104,12 +132,15 @@ public struct Setting: Sendable {
         number("beta2", \.beta2, 0...0.999999, "Adam's second decay rate"),
         number("weight-decay", \.weightDecay, 0...100, "decoupled weight decay of matrices"),
         number("gradient-clip", \.gradientClip, 0...1e9, "largest norm of the gradient; 0 for no limit"),
+        integer("accumulate", \.accumulate, 1...65536, "batches whose mean gradient makes one step"),
         choice("precision", \.precision, "numbers to compute in"),
         integer("threads", \.threads, 1...1024, "worker threads"),
         integer("seed", \.seed, 0...Int.max, "seed of all random numbers"),
         integer("eval-interval", \.evalInterval, many, "steps between validations"),
         integer("sample-interval", \.sampleInterval, many, "steps between samples"),
         integer("checkpoint-interval", \.checkpointInterval, many, "steps between checkpoints"),
+        integer("keep", \.keep, many, "newest checkpoints to keep, besides the best"),
+        integer("patience", \.patience, many, "validations without a lower loss until training stops"),
         string("sample-prompt", \.samplePrompt, "what samples continue"),
     ]
 

@@ -12,9 +12,20 @@ import Testing
 
     @Test func splitIsNineTenths() throws {
         let corpus = try TextCorpus(name: "x", text: String(repeating: "abcdefg", count: 3) + "x")
-        let (training, validation) = try corpus.split(CharacterTokenizer(corpus.text))
-        #expect(training.count == 19 && validation.count == 3)
-        #expect(validation == [5, 6, 7])
+        let tokenizer = try corpus.tokenizer(nil)
+        #expect(try corpus.stream(.training, tokenizer).inputs.count == 18)
+        let validation = try corpus.stream(.validation, tokenizer)
+        #expect(validation.inputs == [5, 6] && validation.targets == [6, 7] && validation.characters == 2)
+        #expect(try corpus.stream(.all, tokenizer).count == 21)
+        #expect(throws: CorpusError.self) { try corpus.stream(.test, tokenizer) }
+    }
+
+    /// Bits a character are the text's, whatever its tokens are.
+    @Test func charactersThatTokensStandFor() throws {
+        let corpus = try TextCorpus(name: "x", text: "So é€😀, said she.")
+        #expect(try corpus.stream(.all, corpus.tokenizer(.bytes)).count == 17 - 1 + 6)
+        #expect(try corpus.stream(.all, corpus.tokenizer(.bytes)).characters == 16)
+        #expect(try corpus.stream(.all, corpus.tokenizer(.words)).characters == "é€😀 , said she .".count)
     }
 
     @Test func filesAreUTF8Text() throws {

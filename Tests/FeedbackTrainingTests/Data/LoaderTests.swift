@@ -6,7 +6,7 @@ import Testing
     private let tokens = (0..<1000).map { Int32($0) }
 
     @Test func targetsFollowInputs() throws {
-        var loader = try ShuffledLoader(tokens, sequenceLength: 7, batchSize: 3, seed: 1)
+        var loader = try ShuffledLoader(TokenStream(tokens), sequenceLength: 7, batchSize: 3, seed: 1)
         for _ in 0..<200 {
             let batch = loader.next()
             #expect(batch.inputs.count == 21)
@@ -21,7 +21,7 @@ import Testing
 
     /// An epoch visits every window once, each started up to T − 1 later, in another order than the last epoch.
     @Test func anEpochVisitsEveryWindowOnce() throws {
-        var loader = try ShuffledLoader(tokens, sequenceLength: 9, batchSize: 3, seed: 1)
+        var loader = try ShuffledLoader(TokenStream(tokens), sequenceLength: 9, batchSize: 3, seed: 1)
         #expect(loader.windows == 111 && loader.batchesPerEpoch == 37)
         var orders: [[Int]] = []
         for _ in 0..<2 {
@@ -37,10 +37,10 @@ import Testing
 
     @Test func theSameSeedGivesTheSameBatches() throws {
         var (a, b) = (
-            try ShuffledLoader(tokens, sequenceLength: 8, batchSize: 4, seed: 5),
-            try ShuffledLoader(tokens, sequenceLength: 8, batchSize: 4, seed: 5)
+            try ShuffledLoader(TokenStream(tokens), sequenceLength: 8, batchSize: 4, seed: 5),
+            try ShuffledLoader(TokenStream(tokens), sequenceLength: 8, batchSize: 4, seed: 5)
         )
-        var other = try ShuffledLoader(tokens, sequenceLength: 8, batchSize: 4, seed: 6)
+        var other = try ShuffledLoader(TokenStream(tokens), sequenceLength: 8, batchSize: 4, seed: 6)
         var differs = false
         for _ in 0..<100 {
             let batch = a.next()
@@ -52,10 +52,10 @@ import Testing
 
     /// From any place, also across the end of an epoch.
     @Test func resumesAnywhere() throws {
-        var loader = try ShuffledLoader(tokens, sequenceLength: 10, batchSize: 7, seed: 2)
+        var loader = try ShuffledLoader(TokenStream(tokens), sequenceLength: 10, batchSize: 7, seed: 2)
         for taken in [0, 1, 5, 14, 15, 40] {
             for _ in 0..<taken { _ = loader.next() }
-            var resumed = try ShuffledLoader(tokens, sequenceLength: 10, batchSize: 7, seed: 99)
+            var resumed = try ShuffledLoader(TokenStream(tokens), sequenceLength: 10, batchSize: 7, seed: 99)
             try resumed.resume(at: loader.cursor)
             var copy = loader
             for _ in 0..<50 { #expect(resumed.next() == copy.next()) }
@@ -63,8 +63,10 @@ import Testing
     }
 
     @Test func shortTexts() throws {
-        #expect(throws: CorpusError.self) { try ShuffledLoader([1, 2, 3], sequenceLength: 3, batchSize: 1, seed: 1) }
-        var loader = try ShuffledLoader([1, 2, 3, 4], sequenceLength: 3, batchSize: 2, seed: 1)
+        #expect(throws: CorpusError.self) {
+            try ShuffledLoader(TokenStream([1, 2, 3]), sequenceLength: 3, batchSize: 1, seed: 1)
+        }
+        var loader = try ShuffledLoader(TokenStream([1, 2, 3, 4]), sequenceLength: 3, batchSize: 2, seed: 1)
         #expect(loader.next().inputs == [1, 1, 2, 2, 3, 3])
     }
 
@@ -72,7 +74,7 @@ import Testing
     @Test(arguments: [(2, 5, 3), (10, 3, 4), (101, 7, 5), (1000, 64, 32), (50, 100, 1)])
     func sequentialCoversTheWholeText(count: Int, steps: Int, rows: Int) {
         let tokens = (0..<count).map { Int32($0) }
-        var loader = SequentialLoader(tokens, sequenceLength: steps, batchSize: rows)
+        var loader = SequentialLoader(TokenStream(tokens), sequenceLength: steps, batchSize: rows)
         var seen = Array(repeating: 0, count: count)
         var last: [Int32?] = Array(repeating: nil, count: loader.rows)
         while let batch = loader.next() {
@@ -85,5 +87,26 @@ import Testing
             }
         }
         #expect(seen == [0] + Array(repeating: 1, count: count - 1))
+    }
+
+    /// Every row goes on where it was, round the whole data, a share apart from the next; a resumed one too.
+    @Test(arguments: [(7, 3), (100, 4), (1, 1), (999, 2)]) func streamsContinue(steps: Int, rows: Int) throws {
+        let stream = TokenStream(tokens)
+        var loader = try StreamLoader(stream, sequenceLength: steps, batchSize: rows)
+        var next = (0..<rows).map { 999 * $0 / rows }
+        for number in 0..<50 {
+            if number % 20 == 10 {
+                var resumed = try StreamLoader(stream, sequenceLength: steps, batchSize: rows)
+                try resumed.resume(at: loader.cursor)
+                loader = resumed
+            }
+            let batch = loader.next()
+            for index in batch.inputs.indices {
+                let row = index % rows
+                #expect(Int(batch.inputs[index]) == next[row] && Int(batch.targets[index]) == next[row] + 1)
+                next[row] = (next[row] + 1) % 999
+            }
+        }
+        #expect(throws: CorpusError.self) { try StreamLoader(stream, sequenceLength: 1000, batchSize: 1) }
     }
 }

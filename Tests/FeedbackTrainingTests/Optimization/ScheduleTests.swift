@@ -18,7 +18,7 @@ import Testing
         #expect(Schedule.cosine(peak: 1, minimum: 0, warmup: 5, total: 3).learningRate(step: 3) == 0.6)
     }
 
-    /// model.md: the peak at D 512 and 2000 steps of warm-up is 9.88e-4.
+    /// The peak at D 512 and 2000 steps of warm-up is 9.88e-4.
     @Test func noam() {
         let schedule = Schedule.noam(factor: 1, dModel: 512, warmup: 2000)
         #expect(abs(schedule.learningRate(step: 2000) - 9.88e-4) < 1e-6)

@@ -19,6 +19,8 @@ import Testing
         var configuration = RunConfiguration(preset: preset)
         try configuration.validate()
         configuration.memoryWindow = 17
+        (configuration.patience, configuration.tokenizer, configuration.streams) = (3, .bytes, true)
+        configuration.curriculum = try Curriculum("0:5,9:30")
         configuration.samplePrompt = "yes: \"no\" # 1\n"
         configuration.data = "1e3"
         configuration.learningRate = 1.0 / 3
@@ -56,6 +58,8 @@ import Testing
         "learning-rate: nan", "learning-rate: inf", "learning-rate: -1", "learning-rate: 1e400", "beta2: 1", "heads: 0",
         "d-model: 1000000000", "batch-size: 1000000000", "memory-window: 4097", "memory-window: 0", "memory: sometimes",
         "- layers", "just text", "layers: 3\nlayers: 4", "a: b: c", "? [x]\n: 1", "seed: -1", "data: ''",
+        "curriculum: 5:3", "streams: maybe",
+        "tokenizer: letters",
     ]) func unusableFilesAreRefused(yaml: String) {
         #expect(throws: ConfigurationError.self) { try apply(yaml) }
     }
@@ -63,6 +67,8 @@ import Testing
     @Test func everySettingReadsItsOwnText() throws {
         var configuration = RunConfiguration(preset: .labml)
         configuration.memoryWindow = 5
+        (configuration.patience, configuration.tokenizer, configuration.streams) = (3, .words, false)
+        configuration.curriculum = try Curriculum("0:5,9:30")
         for setting in Setting.all {
             guard let text = setting.text(configuration) else { continue }
             var copy = configuration

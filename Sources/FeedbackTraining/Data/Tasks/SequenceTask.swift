@@ -1,0 +1,117 @@
+import FeedbackTransformer
+
+/// A source of sequences with questions and answers, for a model to learn. Implement it to train on a task of your own:
+///
+/// ```swift
+/// struct Parity: SequenceTask {
+///     let name = "parity"
+///     let summary = "whether the ones so far are even or odd"
+///     let symbols = ["0", "1", "even", "odd"]
+///
+///     func sequence(using random: inout RandomSource) -> TaskSequence {
+///         let bits = (0..<50).map { _ in Int32(random.below(2)) }
+///         var ones: Int32 = 0
+///         return TaskSequence(tokens: bits, answers: bits.map { bit in ones += bit; return 2 + ones % 2 })
+///     }
+/// }
+/// let trainer = try Trainer(RunConfiguration(), corpus: TaskCorpus(Parity()))
+/// ```
+public protocol SequenceTask: Sendable {
+    var name: String { get }
+    /// For lists.
+    var summary: String { get }
+    /// What the tokens stand for, each different, none with white space in it.
+    var symbols: [String] { get }
+    /// One sequence. What it is may depend on the random source alone.
+    func sequence(using random: inout RandomSource) -> TaskSequence
+    /// A sequence for people to read, with what a model has answered wherever there is something to answer.
+    func show(_ sequence: TaskSequence, answers: [Int32]) -> String
+}
+
+/// Tokens, and at each the answer that is due there: a token, negative where none is. An answer is no input: whatever the
+/// model should see of it is among the tokens.
+public struct TaskSequence: Equatable, Sendable {
+    public var tokens: [Int32]
+    public var answers: [Int32]
+
+    public init(tokens: [Int32], answers: [Int32]) {
+        precondition(tokens.count == answers.count)
+        self.tokens = tokens
+        self.answers = answers
+    }
+}
+
+extension SequenceTask {
+    /// The symbols in order; after one that has an answer, the model's, and the right one if it is another.
+    public func show(_ sequence: TaskSequence, answers: [Int32]) -> String {
+        sequence.tokens.indices.map { index in
+            let symbol = symbols[Int(sequence.tokens[index])]
+            guard sequence.answers[index] >= 0 else { return symbol }
+            return symbol + mark(answers[index], expected: sequence.answers[index])
+        }.joined(separator: " ")
+    }
+
+    /// A sequence with a model's answers: at each step that has one, the likeliest token.
+    func answered(by folder: ModelFolder, sequence: TaskSequence) -> String {
+        let decoder = Decoder(folder.model, memoryWindow: folder.memoryWindow)
+        let memory = decoder.makeSequence()
+        let answers = sequence.tokens.map { token in
+            let logits = decoder.step([memory], tokens: [token])[0]
+            return Int32(logits.indices.max { logits[$0] < logits[$1] }!)
+        }
+        return show(sequence, answers: answers)
+    }
+
+    /// An answer with whether it is right.
+    func mark(_ answer: Int32, expected: Int32) -> String {
+        let right = answer == expected
+        return " → \(symbols[Int(answer)])" + (right ? " ✓" : " ✗ (\(symbols[Int(expected)]))")
+    }
+}
+
+/// So many sequences of a task for training, validation and test, the same ones always.
+public struct TaskCorpus: Corpus {
+    public let task: any SequenceTask
+    /// How many sequences each part has.
+    public let counts: [CorpusPart: Int]
+
+    public init(_ task: any SequenceTask, training: Int = 10_000, validation: Int = 1000, test: Int = 1000) {
+        precondition(Set(task.symbols).count == task.symbols.count, "a symbol of \(task.name) is there twice")
+        self.task = task
+        counts = [.training: training, .validation: validation, .test: test]
+    }
+
+    /// The tasks that are known by name.
+    public static let all = [
+        TaskCorpus(VariableAssignment(variables: 3)), TaskCorpus(VariableAssignment(variables: 5)),
+        TaskCorpus(Copying(reversed: false)), TaskCorpus(Copying(reversed: true)),
+    ]
+
+    public var name: String { task.name }
+    public var readsAsStreams: Bool { true }
+
+    public func tokenizer(_ kind: Tokenizer.Kind?) throws -> Tokenizer {
+        guard kind ?? .symbols == .symbols else {
+            throw CorpusError("\(name) has symbols of its own for tokens; leave out --tokenizer")
+        }
+        return .words(WordTokenizer(words: task.symbols, rule: .whiteSpace))
+    }
+
+    /// The sequences of a part, one after the other.
+    public func stream(_ part: CorpusPart, _ tokenizer: Tokenizer) throws -> TokenStream {
+        guard tokenizer == (try self.tokenizer(nil)) else {
+            throw CorpusError("the model's tokens are not those of \(name)")
+        }
+        let parts: [CorpusPart] = part == .all ? [.training, .validation, .test] : [part]
+        var (inputs, targets): ([Int32], [Int32]) = ([], [])
+        for part in parts {
+            var random = RandomSource(seed: UInt64(CorpusPart.allCases.firstIndex(of: part)!))
+            for _ in 0..<counts[part]! {
+                let sequence = task.sequence(using: &random)
+                inputs += sequence.tokens
+                targets += sequence.answers
+            }
+        }
+        return TokenStream(inputs: inputs, targets: targets, characters: targets.count { $0 >= 0 })
+    }
+}

@@ -1,0 +1,118 @@
+import FeedbackEngine
+import FeedbackTransformer
+import Testing
+
+@testable import FeedbackTraining
+
+private func small(_ memory: MemoryRouting = .feedback) -> RunConfiguration {
+    var configuration = RunConfiguration()
+    (configuration.memory, configuration.layers, configuration.dModel, configuration.heads) = (memory, 2, 32, 2)
+    (configuration.dFF, configuration.sequenceLength, configuration.batchSize) = (48, 20, 5)
+    configuration.threads = 2
+    return configuration
+}
+
+@Suite struct BenchmarkTests {
+    /// Instrumented executors compute the same bits, and the products they record are those of the equations: of every
+    /// weight forward, backward and in its gradient; the first step has no query and no attention output.
+    @Test func instrumentsRecordEveryProduct() throws {
+        let (T, B, L, D, F, V) = (20, 5, 2, 32, 48, 11)
+        let model = try FeedbackModel(small().model(vocabulary: V), seed: 1)
+        var executors: [InstrumentedExecutor] = []
+        let tokens = (0..<T * B).map { Int32($0 * $0 % V) }
+        let plain = TrainingPass(model, steps: T, batchSize: B, threads: 2)
+        let instrumented = TrainingPass(model.parameters, steps: T, batchSize: B, threads: 2) {
+            executors.append(InstrumentedExecutor(CPUExecutor()))
+            return executors.last!
+        }
+        for pass in [plain, instrumented] {
+            pass.parametersChanged()
+            _ = pass.run(inputs: tokens, targets: tokens)
+        }
+        for parameter in model.parameters.table.parameters {
+            #expect(plain.gradient[parameter.name] == instrumented.gradient[parameter.name])
+        }
+        let replay = ProductReplay(executors.map(\.products)) { CPUExecutor() }
+        replay.run()
+        let attention = (T - 1) * L * 2 * D * D
+        let others = T * (L * 2 * D * F + 2 * D * D + V * D)
+        #expect(replay.operations == Double(6 * B * (attention + others)))
+        for phase in TrainingPhase.allCases where phase != .other && phase != .optimizer {
+            #expect(executors.allSatisfy { $0.seconds[phase] ?? 0 > 0 }, "\(phase)")
+        }
+    }
+
+    @Test(arguments: MemoryRouting.allCases, Precision.allCases.filter(\.isSupported))
+    func trainingReport(memory: MemoryRouting, precision: Precision) throws {
+        var configuration = small(memory)
+        configuration.precision = precision
+        let report = try TrainingBenchmark(.demo, configuration).run(steps: 4)
+        #expect(report.preset == "demo" && report.precision == precision.rawValue && report.threads == 2)
+        #expect(report.stepsTimed == 4 && report.verifiedWithin > 0 && report.verifiedWithin <= 1)
+        #expect(abs(report.tokensPerSecond * report.secondsPerStep - 100) < 1e-6)
+        #expect(abs(report.utilization - report.tokensPerSecond / report.limitTokensPerSecond) < 1e-9)
+        #expect(report.peakMemoryBytes > 1 << 20 && report.phases["weightGradients"]! > 0)
+    }
+
+    @Test func generationReport() throws {
+        var configuration = small()
+        (configuration.threads, configuration.memoryWindow, configuration.batchSize) = (1, 16, 3)
+        let report = try DecodingBenchmark(.demo, configuration).run(steps: 3)
+        #expect(abs(report.tokensPerSecond * report.secondsPerStep - 3) < 1e-9)
+        #expect(report.utilization > 0 && report.phases["decoder"]! > 0)
+    }
+
+    /// A difference from the reference stops a benchmark before it times anything.
+    @Test func differencesAreFound() throws {
+        var check = try ReferenceCheck(small())
+        #expect(try check.training() <= 1 && check.decoding() <= 1)
+        check.tolerance = 1e-12
+        let error = #expect(throws: ConfigurationError.self) { _ = try check.training() }
+        #expect(error?.description.contains("nothing was timed") == true)
+        #expect(throws: ConfigurationError.self) { _ = try check.decoding() }
+    }
+
+    @Test func medians() {
+        #expect(median([3, 1, 2]) == 2 && median([4, 1, 2, 3]) == 2.5)
+    }
+
+    #if !DEBUG
+        /// Speed as ratios within one run, each side the fastest of many short measurements, so that a machine that is
+        /// busy with other things changes both alike. The limits are half of what Zen 4 gives: what they catch is an
+        /// operation that falls back to a slow path.
+        @Test func speedHolds() throws {
+            var configuration = RunConfiguration(preset: .nanogptCPU)
+            (configuration.threads, configuration.layers, configuration.sequenceLength) = (1, 2, 16)
+            let feedback = try TrainingBenchmark(.nanogptCPU, configuration).run(steps: 40).bestUtilization
+            configuration.memory = .perLayer
+            let parallel = try TrainingBenchmark(.nanogptCPU, configuration).run(steps: 40).bestUtilization
+            (configuration.memory, configuration.memoryWindow, configuration.batchSize) = (.feedback, 32, 1)
+            let generation = try DecodingBenchmark(.nanogptCPU, configuration).run(steps: 100).bestUtilization
+            let product = productByLoop()
+            #expect(feedback > 0.3, "training is far slower than its matrix products")
+            #expect(parallel > 0.3, "parallel training is far slower than its matrix products")
+            #expect(generation > 0.3, "generation is far slower than reading the weights")
+            #expect(product > 0.5, "packed matrix products are far slower than a vector loop in the nearest cache")
+        }
+
+        /// The operations a second of a packed product by those of a sum of squares in the nearest cache.
+        private func productByLoop() -> Double {
+            let executor = CPUExecutor()
+            let (rows, inputs, outputs) = (32, 128, 512)
+            let linear = executor.makeLinear(inputs: inputs, outputs: outputs)
+            let weight = executor.state(outputs, inputs)
+            executor.pack(linear, weight: weight.all, bias: nil, norm: nil, scale: 1)
+            let (x, y) = (executor.operand(rows, inputs), executor.state(rows, outputs))
+            let numbers = executor.state(1, 4096)
+            var fastest = (product: Double.infinity, loop: Double.infinity)
+            var sum = 0.0
+            for _ in 0..<2000 {
+                fastest.product = min(fastest.product, seconds { executor.linear(x.all, linear, into: y.all) })
+                let loop = seconds { for _ in 0..<50 { sum += executor.sumOfSquares(numbers.all) } }
+                fastest.loop = min(fastest.loop, loop / 50)
+            }
+            #expect(sum == 0)
+            return Double(2 * rows * inputs * outputs) / fastest.product / (Double(2 * 4096) / fastest.loop)
+        }
+    #endif
+}

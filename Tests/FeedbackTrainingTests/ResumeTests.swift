@@ -1,0 +1,133 @@
+import FeedbackEngine
+import FeedbackTransformer
+import Foundation
+import Testing
+
+@testable import FeedbackTraining
+
+/// A run that is stopped and goes on from its checkpoint ends with the same bytes as one that was never stopped.
+@Suite final class ResumeTests {
+    private let corpus: TextCorpus
+    private let folder: URL
+
+    init() throws {
+        corpus = try TextCorpus(name: "small", text: smallText)
+        folder = FileManager.default.temporaryDirectory.appending(path: "feedback-resume-\(UUID().uuidString)")
+    }
+    deinit { try? FileManager.default.removeItem(at: folder) }
+
+    enum Variant: String, CaseIterable {
+        case plain, accumulated, curriculum, dropped, parallel, streams, streamsOfLayers, narrowStreams
+
+        func apply(to configuration: inout RunConfiguration) throws {
+            switch self {
+            case .plain: break
+            case .accumulated: (configuration.accumulate, configuration.batchSize) = (3, 2)
+            case .curriculum: configuration.curriculum = try Curriculum("0:8,20:12,30:20")
+            case .dropped:
+                (configuration.dropout, configuration.accumulate) = (0.2, 2)
+                configuration.curriculum = try Curriculum("0:8,20:12,30:20")
+            case .streams:
+                (configuration.streams, configuration.memoryWindow, configuration.accumulate) = (true, 33, 2)
+                configuration.curriculum = try Curriculum("0:8,20:12,30:20")
+            case .narrowStreams:
+                configuration.streams = true
+                if RunConfiguration.Precision.bfloat16.isSupported { configuration.precision = .bfloat16 }
+            case .streamsOfLayers:
+                (configuration.streams, configuration.memory, configuration.keyValue) = (true, .perLayer, .perLayer)
+            case .parallel: (configuration.memory, configuration.keyValue) = (.perLayer, .perLayer)
+            }
+        }
+    }
+
+    /// The files of a run's last checkpoint.
+    private func bytes(_ run: String) throws -> [String: Data] {
+        let last = folder.appending(path: run).appending(path: "checkpoints/last")
+        let names = try FileManager.default.contentsOfDirectory(atPath: last.resolvingSymlinksInPath().path)
+        return try Dictionary(
+            uniqueKeysWithValues: names.map { ($0, try Data(contentsOf: last.appending(path: $0))) })
+    }
+
+    /// Stopped in the middle of an epoch, at the change of a stage, and inside a stage.
+    @Test(arguments: Variant.allCases, [1, 2]) func endsWithTheSameBytes(variant: Variant, threads: Int) throws {
+        var configuration = smallConfiguration()
+        (configuration.length, configuration.threads) = (.steps(40), threads)
+        (configuration.evalInterval, configuration.sampleInterval) = (15, 1000)
+        try variant.apply(to: &configuration)
+        let whole = try RunFolder(creating: folder.appending(path: "whole"), configuration: configuration)
+        try Trainer(configuration, corpus: corpus).run(in: whole)
+
+        let parts = try RunFolder(creating: folder.appending(path: "parts"), configuration: configuration)
+        let first = try Trainer(configuration, corpus: corpus)
+        #expect(try first.run(in: parts, shouldStop: { first.step == 20 }) == .stopped)
+        let second = try Trainer(resuming: parts, corpus: corpus)
+        #expect(second.step == 20)
+        #expect(try second.run(in: parts, shouldStop: { second.step == 33 }) == .stopped)
+        #expect(try Trainer(resuming: parts, corpus: corpus).run(in: parts) == .completed)
+
+        let (expected, actual) = (try bytes("whole"), try bytes("parts"))
+        let files = ["config.json", "model.safetensors", "optimizer.safetensors", "tokenizer.json", "training.json"]
+        #expect(Set(expected.keys) == Set(files + (configuration.streams == true ? ["memory.safetensors"] : [])))
+        for (name, data) in expected { #expect(actual[name] == data, "\(name)") }
+    }
+
+    /// A run that was killed has metrics of steps that are taken again, perhaps half a line of them, and half-written
+    /// checkpoints; both go.
+    @Test func nothingStaysOfStepsAfterTheCheckpoint() throws {
+        var configuration = smallConfiguration()
+        configuration.length = .steps(40)
+        let run = try RunFolder(creating: folder, configuration: configuration)
+        let trainer = try Trainer(configuration, corpus: corpus)
+        try trainer.run(in: run, shouldStop: { trainer.step == 28 })
+        let file = folder.appending(path: "metrics.jsonl")
+        let good = try Data(contentsOf: file)
+        try (good + Data("{\"loss\":1,\"step\":29}\n{\"loss\":1,\"st".utf8)).write(to: file)
+        let leftover = folder.appending(path: "checkpoints/.step-00000030.new-1")
+        try FileManager.default.createDirectory(at: leftover, withIntermediateDirectories: false)
+        try Trainer(resuming: run, corpus: corpus).run(in: run)
+        let lines = try String(contentsOf: file, encoding: .utf8).split(separator: "\n")
+        #expect(lines.count == 40 + 2 + 2)
+        #expect(lines.filter { $0.contains("\"step\":29,") || $0.contains("\"step\":29}") }.count == 1)
+        #expect(try Data(contentsOf: file).starts(with: good))
+        #expect(!FileManager.default.fileExists(atPath: leftover.path))
+    }
+
+    /// The error names the setting and both values.
+    @Test func aRunOfAnotherConfigurationIsRefused() throws {
+        var configuration = smallConfiguration()
+        let run = try RunFolder(creating: folder, configuration: configuration)
+        let trainer = try Trainer(configuration, corpus: corpus)
+        for _ in 0..<2 { _ = try trainer.trainStep() }
+        _ = try run.save(trainer)
+        #expect {
+            try Trainer(resuming: run, corpus: TextCorpus(name: "small", text: smallText + "a"))
+        } throws: { "\($0)".contains("is not the data") }
+        configuration.dFF = 96
+        try Data(configuration.yaml().utf8).write(to: folder.appending(path: "config.yaml"))
+        #expect {
+            try Trainer(resuming: run, corpus: corpus)
+        } throws: { "\($0)".contains("has d-ff 96") && "\($0)".contains("with d-ff 64") }
+    }
+
+    /// The memory goes on: with another, the next step is another.
+    @Test func theCarriedMemoryCounts() throws {
+        var configuration = smallConfiguration()
+        configuration.streams = true
+        let run = try RunFolder(creating: folder, configuration: configuration)
+        let trainer = try Trainer(configuration, corpus: corpus)
+        for _ in 0..<2 { _ = try trainer.trainStep() }
+        let checkpoint = try run.save(trainer)
+        let loss = try trainer.trainStep().loss
+        #expect(try Trainer(resuming: run, corpus: corpus).trainStep().loss == loss)
+        let file = checkpoint.appending(path: "memory.safetensors")
+        let memory = try Safetensors(contentsOf: file)
+        #expect(memory.entries["memory.0"]?.shape == [20, 6, 32])
+        let values = try memory.floats("memory.0")
+        try Safetensors.write([("memory.0", [20, 6, 32], values.map { -$0 })], to: file)
+        #expect(try Trainer(resuming: run, corpus: corpus).trainStep().loss != loss)
+        try Safetensors.write([("memory.0", [20, 5, 32], Array(values.prefix(20 * 5 * 32)))], to: file)
+        #expect(throws: FileError.self) { try Trainer(resuming: run, corpus: corpus) }
+        try FileManager.default.removeItem(at: file)
+        #expect(throws: FileError.self) { try Trainer(resuming: run, corpus: corpus) }
+    }
+}
