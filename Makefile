@@ -36,9 +36,12 @@ demo: build
 		&& $(FEEDBACK) evaluate $$run --split test; \
 	fi
 
+# The check of speed runs alone: the other tests would take its cores.
+RELEASE = -c release -Xswiftc -enable-testing --scratch-path .build-release-tests $(FLAGS)
 test: setup
 	$(SWIFT) test $(FLAGS)
-	$(SWIFT) test -c release -Xswiftc -enable-testing --scratch-path .build-release-tests $(FLAGS)
+	$(SWIFT) test $(RELEASE) --filter speedHolds
+	$(SWIFT) test $(RELEASE) --skip speedHolds
 
 lint:
 	$(SWIFT) format lint --strict --recursive Package.swift Sources Tests

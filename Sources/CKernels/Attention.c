@@ -164,43 +164,38 @@ KERNEL void feedback_attend_backward(
 
 // MARK: Reductions over the steps that saw a slot
 
-// dst[m, 16 c + lane] += Σ_t a[t, m] · b[t, 16 c + lane] for `slots` slots and `columns` vectors.
+enum { SLOTS = 4 };
+
+// dst[m, lane] += Σ_t a[t, m] · b[t, lane] for `slots` slots and one vector: eight AVX2 registers of sums for four slots.
 INLINE void gather_tile(
-    const float *a, long aStride, const float *b, long bStride, long steps, float *dst, long stride, const int slots,
-    const int columns) {
-    v16 sum[8][2];
-    for (int m = 0; m < slots; m++)
-        for (int c = 0; c < columns; c++) sum[m][c] = LOAD(dst + m * stride + 16 * c);
+    const float *a, long aStride, const float *b, long bStride, long steps, float *dst, long stride, const int slots) {
+    v16 sum[SLOTS];
+    for (int m = 0; m < slots; m++) sum[m] = LOAD(dst + m * stride);
     for (long t = 0; t < steps; t++) {
-        v16 right[2];
-        for (int c = 0; c < columns; c++) right[c] = LOAD(b + t * bStride + 16 * c);
-        for (int m = 0; m < slots; m++)
-            for (int c = 0; c < columns; c++) sum[m][c] += a[t * aStride + m] * right[c];
+        const v16 right = LOAD(b + t * bStride);
+        for (int m = 0; m < slots; m++) sum[m] += a[t * aStride + m] * right;
     }
-    for (int m = 0; m < slots; m++)
-        for (int c = 0; c < columns; c++) STORE(dst + m * stride + 16 * c, sum[m][c]);
+    for (int m = 0; m < slots; m++) STORE(dst + m * stride, sum[m]);
 }
 
 INLINE void gather_rows(
     const float *a, long aStride, const float *b, long bStride, long steps, long K, float *dst, const int slots) {
     const long stride = padded(K);
-    long k = 0;
-    for (; k + 32 <= stride; k += 32) gather_tile(a, aStride, b + k, bStride, steps, dst + k, stride, slots, 2);
-    if (k < stride) gather_tile(a, aStride, b + k, bStride, steps, dst + k, stride, slots, 1);
+    for (long k = 0; k < stride; k += 16) gather_tile(a, aStride, b + k, bStride, steps, dst + k, stride, slots);
 }
 
 KERNEL void feedback_gather_slots(
     const void *a, long aStride, const void *b, long bStride, long t0, long t1, long j0, long j1, long before,
     long window, long K, float *dst) {
     for (long j = j0; j < j1;) {
-        const long slots = j + 8 <= j1 ? 8 : 1;
+        const long slots = j + SLOTS <= j1 ? SLOTS : 1;
         // Slot j is seen by steps j − before + 1 … j − before + window; beyond, a is zero for at least 16 slots.
         const long from = t0 > j - before + 1 ? t0 : j - before + 1;
         const long seen = j + slots - 1 - before + window + 1, to = t1 < seen ? t1 : seen;
         if (from < to) {
             const float *first = (const float *)a + from * aStride + j, *right = (const float *)b + from * bStride;
-            if (slots == 8)
-                gather_rows(first, aStride, right, bStride, to - from, K, dst + j * padded(K), 8);
+            if (slots == SLOTS)
+                gather_rows(first, aStride, right, bStride, to - from, K, dst + j * padded(K), SLOTS);
             else
                 gather_rows(first, aStride, right, bStride, to - from, K, dst + j * padded(K), 1);
         }
@@ -212,14 +207,14 @@ KERNEL void feedback_gather_offsets(
     const void *a, long aStride, const void *b, long bStride, long t0, long t1, long before, long reach, long K,
     float *dst) {
     for (long c = 0; c < reach;) {
-        const long rows = c + 8 <= reach ? 8 : 1;
+        const long rows = c + SLOTS <= reach ? SLOTS : 1;
         // Offset reach − c exists from step reach − c − before on.
         const long exists = reach - (c + rows - 1) - before, from = t0 > exists ? t0 : exists;
         if (from < t1) {
             const float *first = (const float *)a + from * aStride + (before + from - reach + c);
             const float *right = (const float *)b + from * bStride;
-            if (rows == 8)
-                gather_rows(first, aStride + 1, right, bStride, t1 - from, K, dst + c * padded(K), 8);
+            if (rows == SLOTS)
+                gather_rows(first, aStride + 1, right, bStride, t1 - from, K, dst + c * padded(K), SLOTS);
             else
                 gather_rows(first, aStride + 1, right, bStride, t1 - from, K, dst + c * padded(K), 1);
         }

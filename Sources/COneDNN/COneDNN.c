@@ -12,35 +12,52 @@
 
 #if V3
 typedef dnnl_memory_desc_t descriptor;
+typedef const_dnnl_memory_desc_t const_descriptor;
 static void release(descriptor d) { if (d) dnnl_memory_desc_destroy(d); }
 static dnnl_status_t describe(descriptor *d, const dnnl_dims_t dims, const dnnl_dims_t strides, dnnl_data_type_t type) {
     return strides ? dnnl_memory_desc_create_with_strides(d, 2, dims, type, strides)
                    : dnnl_memory_desc_create_with_tag(d, 2, dims, type, dnnl_format_tag_any);
 }
 static dnnl_status_t copy(descriptor *to, const_dnnl_memory_desc_t from) { return dnnl_memory_desc_clone(to, from); }
+static dnnl_status_t matmul(dnnl_primitive_desc_t *prepared, descriptor source, descriptor weights, descriptor *bias,
+                            descriptor destination, dnnl_primitive_attr_t attributes, dnnl_engine_t cpu) {
+    return dnnl_matmul_primitive_desc_create(
+        prepared, cpu, source, weights, bias ? *bias : NULL, destination, attributes);
+}
 #define CONST(d) (d)
+#define SUM_TYPE , 0, dnnl_f32
+#define RELU_SCALE
 #else
 typedef dnnl_memory_desc_t descriptor;
+typedef const dnnl_memory_desc_t *const_descriptor;
 static void release(descriptor d) { (void)d; }
 static dnnl_status_t describe(descriptor *d, const dnnl_dims_t dims, const dnnl_dims_t strides, dnnl_data_type_t type) {
     return strides ? dnnl_memory_desc_init_by_strides(d, 2, dims, type, strides)
                    : dnnl_memory_desc_init_by_tag(d, 2, dims, type, dnnl_format_tag_any);
 }
 static dnnl_status_t copy(descriptor *to, const dnnl_memory_desc_t *from) { *to = *from; return dnnl_success; }
+static dnnl_status_t matmul(dnnl_primitive_desc_t *prepared, descriptor source, descriptor weights, descriptor *bias,
+                            descriptor destination, dnnl_primitive_attr_t attributes, dnnl_engine_t cpu) {
+    dnnl_matmul_desc_t operation;
+    const dnnl_status_t status = dnnl_matmul_desc_init(&operation, &source, &weights, bias, &destination);
+    return status ? status : dnnl_primitive_desc_create(prepared, &operation, attributes, cpu, NULL);
+}
 #define CONST(d) (&(d))
+#define SUM_TYPE
+#define RELU_SCALE 1,
 #endif
 
 struct onednn_packed {
-    descriptor layout;
-    dnnl_memory_t memory;
     int64_t k, n;
+    descriptor layout;
+    bool is_plain;
+    dnnl_memory_t memory;
 };
 
 struct onednn_product {
     onednn_shape shape;
     dnnl_primitive_t primitive;
     dnnl_stream_t stream;
-    descriptor weights_layout;
     dnnl_memory_t source, weights, bias, destination, scratch;
     const char *implementation;
 };
@@ -101,34 +118,18 @@ onednn_product *onednn_product_create(onednn_shape shape, const onednn_packed *l
     TRY(describe(&destination, (dnnl_dims_t){m, n}, (dnnl_dims_t){n, 1}, result));
     switch (shape.layout) {
     case onednn_weights_plain: TRY(describe(&weights, (dnnl_dims_t){k, n}, (dnnl_dims_t){n, 1}, operand)); break;
-    case onednn_weights_transposed: TRY(describe(&weights, (dnnl_dims_t){k, n}, (dnnl_dims_t){1, k}, operand)); break;
-    case onednn_weights_packed:
-        if (like)
-            TRY(copy(&weights, CONST(like->layout)));
-        else
-            TRY(describe(&weights, (dnnl_dims_t){k, n}, NULL, operand));
+    case onednn_weights_packed: TRY(copy(&weights, CONST(like->layout)));
     }
 
     TRY(dnnl_primitive_attr_create(&attributes));
     TRY(dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user));
     TRY(dnnl_post_ops_create(&post));
-#if V3
-    if (shape.accumulate) TRY(dnnl_post_ops_append_sum(post, 1, 0, dnnl_f32));
-    if (shape.relu) TRY(dnnl_post_ops_append_eltwise(post, dnnl_eltwise_relu, 0, 0));
+    if (shape.accumulate) TRY(dnnl_post_ops_append_sum(post, 1 SUM_TYPE));
+    if (shape.relu) TRY(dnnl_post_ops_append_eltwise(post, RELU_SCALE dnnl_eltwise_relu, 0, 0));
     TRY(dnnl_primitive_attr_set_post_ops(attributes, post));
-    TRY(dnnl_matmul_primitive_desc_create(
-        &prepared, cpu, source, weights, shape.bias ? bias : NULL, destination, attributes));
-#else
-    if (shape.accumulate) TRY(dnnl_post_ops_append_sum(post, 1));
-    if (shape.relu) TRY(dnnl_post_ops_append_eltwise(post, 1, dnnl_eltwise_relu, 0, 0));
-    TRY(dnnl_primitive_attr_set_post_ops(attributes, post));
-    dnnl_matmul_desc_t operation;
-    TRY(dnnl_matmul_desc_init(&operation, &source, &weights, shape.bias ? &bias : NULL, &destination));
-    TRY(dnnl_primitive_desc_create(&prepared, &operation, attributes, cpu, NULL));
-#endif
+    TRY(matmul(&prepared, source, weights, shape.bias ? &bias : NULL, destination, attributes, cpu));
     TRY(dnnl_primitive_create(&product->primitive, prepared));
     TRY(dnnl_primitive_desc_query(prepared, dnnl_query_impl_info_str, 0, &product->implementation));
-    TRY(copy(&product->weights_layout, dnnl_primitive_desc_query_md(prepared, dnnl_query_weights_md, 0)));
     TRY(copy(&scratch, dnnl_primitive_desc_query_md(prepared, dnnl_query_scratchpad_md, 0)));
     TRY(dnnl_stream_create(&product->stream, cpu, dnnl_stream_default_flags));
     TRY(dnnl_memory_create(&product->source, CONST(source), cpu, DNNL_MEMORY_NONE));
@@ -158,7 +159,6 @@ void onednn_product_destroy(onednn_product *product) {
     if (product->bias) dnnl_memory_destroy(product->bias);
     if (product->destination) dnnl_memory_destroy(product->destination);
     if (product->scratch) dnnl_memory_destroy(product->scratch);
-    release(product->weights_layout);
     free(product);
 }
 
@@ -182,20 +182,37 @@ failed:
     return status;
 }
 
-onednn_packed *onednn_packed_create(const onednn_product *product) {
+// MARK: Packed weights
+
+onednn_packed *onednn_packed_create(int64_t k, int64_t n, bool narrow) {
     dnnl_status_t status;
     dnnl_engine_t cpu;
+    dnnl_primitive_desc_t prepared = NULL;
+    descriptor source = {0}, any = {0}, plain = {0}, destination = {0};
+    const dnnl_data_type_t operand = narrow ? dnnl_bf16 : dnnl_f32;
+    const int64_t m = 16;
     onednn_packed *packed = calloc(1, sizeof *packed);
     if (!packed) return NULL;
-    packed->k = product->shape.k;
-    packed->n = product->shape.n;
+    packed->k = k;
+    packed->n = n;
     TRY(engine(&cpu));
-    TRY(copy(&packed->layout, CONST(product->weights_layout)));
+    TRY(describe(&source, (dnnl_dims_t){m, k}, (dnnl_dims_t){k, 1}, operand));
+    TRY(describe(&any, (dnnl_dims_t){k, n}, NULL, operand));
+    TRY(describe(&plain, (dnnl_dims_t){k, n}, (dnnl_dims_t){n, 1}, operand));
+    TRY(describe(&destination, (dnnl_dims_t){m, n}, (dnnl_dims_t){n, 1}, dnnl_f32));
+    TRY(matmul(&prepared, source, any, NULL, destination, NULL, cpu));
+    const_descriptor preferred = dnnl_primitive_desc_query_md(prepared, dnnl_query_weights_md, 0);
+    packed->is_plain = dnnl_memory_desc_equal(preferred, CONST(plain));
+    TRY(copy(&packed->layout, preferred));
     TRY(dnnl_memory_create(&packed->memory, CONST(packed->layout), cpu, DNNL_MEMORY_ALLOCATE));
-    return packed;
+    goto done;
 failed:
     onednn_packed_destroy(packed);
-    return NULL;
+    packed = NULL;
+done:
+    release(source), release(any), release(plain), release(destination);
+    if (prepared) dnnl_primitive_desc_destroy(prepared);
+    return packed;
 }
 
 void onednn_packed_destroy(onednn_packed *packed) {
@@ -204,6 +221,8 @@ void onednn_packed_destroy(onednn_packed *packed) {
     release(packed->layout);
     free(packed);
 }
+
+bool onednn_packed_is_plain(const onednn_packed *packed) { return packed->is_plain; }
 
 int onednn_pack(onednn_packed *packed, const float *weights, bool transposed) {
     dnnl_status_t status;

@@ -21,6 +21,16 @@ int feedback_has_bfloat16(void);
 /// Reads memory as fast as it can; returns the sum of its 32-bit words, but for the last `count` mod 512 bytes.
 uint32_t feedback_read(const void *bytes, long count);
 
+// MARK: Products
+
+/// Packs weights [k, n], given as [n, k] where `transposed`, in panels of 16 columns: [⌈n / 16⌉][k][16].
+void feedback_pack_columns(const float *weights, long k, long n, int transposed, float *panels);
+/// y = x · W + b, [rows, n], of packed weights; negative numbers become 0 where `rectified`; added to y where `accumulate`.
+/// `bias` has room for whole panels, or is null.
+void feedback_multiply(
+    const float *x, const float *panels, const float *bias, long rows, long k, long n, int rectified, int accumulate,
+    float *y);
+
 // MARK: Rows
 
 /// y = x, as operands.

@@ -14,9 +14,8 @@ typedef struct onednn_product onednn_product;
 typedef struct onednn_packed onednn_packed;
 
 typedef enum {
-    onednn_weights_plain,       // [k, n]
-    onednn_weights_transposed,  // [n, k]
-    onednn_weights_packed       // in the layout that oneDNN prefers; see onednn_pack
+    onednn_weights_plain,  // [k, n]
+    onednn_weights_packed  // in the layout that suits the library; see onednn_packed_create
 } onednn_weights_layout;
 
 typedef struct {
@@ -32,19 +31,22 @@ int onednn_version(void);
 /// Makes oneDNN use only the calling thread for what this thread creates and runs. Call once in every thread.
 void onednn_use_one_thread(void);
 
-/// Prepares a product; null when oneDNN refuses it (`onednn_last_error` says why). A packed product takes the layout of
-/// `like` where that is given, else the one that suits the shape best.
+/// Prepares a product; null when oneDNN refuses it (`onednn_last_error` says why). A product of packed weights takes the
+/// layout of `like`, which else is null.
 onednn_product *onednn_product_create(onednn_shape shape, const onednn_packed *like);
 void onednn_product_destroy(onednn_product *);
-/// `weights` for the plain layouts, `packed` for the packed one; the other is null. Returns 0, or oneDNN's status.
+/// `weights` for the plain layout, `packed` for the packed one; the other is null. Returns 0, or oneDNN's status.
 int onednn_product_run(
     onednn_product *, const void *source, const void *weights, const onednn_packed *packed, const float *bias,
     void *destination);
 /// The name of oneDNN's chosen implementation.
 const char *onednn_product_implementation(const onednn_product *);
 
-/// An uninitialised weight matrix in the layout that `product` wants.
-onednn_packed *onednn_packed_create(const onednn_product *product);
+/// An uninitialised weight matrix [k, n] in the layout that oneDNN prefers at 16 rows; it uses the same from 1 row to
+/// hundreds.
+onednn_packed *onednn_packed_create(int64_t k, int64_t n, bool narrow);
+/// Whether that layout is none but plain rows, as with 2.x where the CPU has no AVX-512.
+bool onednn_packed_is_plain(const onednn_packed *);
 void onednn_packed_destroy(onednn_packed *);
 /// Fills it from plain float32 weights, [n, k] where `transposed`, else [k, n]. Returns 0, or oneDNN's status.
 int onednn_pack(onednn_packed *, const float *weights, bool transposed);

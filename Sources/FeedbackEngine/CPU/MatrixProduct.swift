@@ -2,7 +2,7 @@ import CKernels
 import COneDNN
 import Synchronization
 
-/// One prepared product of one linear map: which kind, for how many rows.
+/// One of oneDNN's prepared products of one linear map: which kind, for how many rows.
 struct Product {
     enum Kind: Equatable {
         case forward(rectified: Bool, accumulate: Bool, narrow: Bool)
@@ -14,35 +14,62 @@ struct Product {
     let handle: OpaquePointer
 }
 
+/// Weights [k, n] packed once for many products: in oneDNN's layout, or in panels of columns for a kernel of our own where
+/// oneDNN has no layout for this CPU but plain rows (CKernels/Products.c).
+private enum PackedWeights {
+    case oneDNN(OpaquePointer)
+    case panels(Buffer<State>)
+
+    init(k: Int, n: Int, narrow: Bool) {
+        guard let packed = onednn_packed_create(Int64(k), Int64(n), narrow) else {
+            fatalError(String(cString: onednn_last_error()))
+        }
+        if narrow || !onednn_packed_is_plain(packed) {
+            self = .oneDNN(packed)
+        } else {
+            onednn_packed_destroy(packed)
+            self = .panels(Buffer(elementSize: MemoryLayout<Float>.size, rows: roundedUp(n), columns: k))
+        }
+    }
+
+    /// Fills them from w, [n, k] where `transposed`, else [k, n].
+    func pack(_ w: UnsafePointer<Float>, k: Int, n: Int, transposed: Bool) {
+        switch self {
+        case .oneDNN(let packed):
+            if onednn_pack(packed, w, transposed) != 0 { fatalError(String(cString: onednn_last_error())) }
+        case .panels(let panels): feedback_pack_columns(w, k, n, transposed ? 1 : 0, panels.all.floats)
+        }
+    }
+
+    func destroy() {
+        if case .oneDNN(let packed) = self { onednn_packed_destroy(packed) }
+    }
+}
+
 /// W' packed twice: for x W'ᵀ and for dy W'.
 final class CPULinear: PackedLinear, @unchecked Sendable {
     private static let counter = Atomic<Int>(0)
     /// The index of this map's products in every executor.
     let number = counter.add(1, ordering: .relaxed).oldValue
-    let forward: OpaquePointer
-    let backward: OpaquePointer
+    fileprivate let forward: PackedWeights
+    fileprivate let backward: PackedWeights
+    /// b', with room for whole panels.
     let bias: Buffer<State>
 
-    /// The layouts are those that oneDNN prefers at 16 rows; it uses the same from 1 row to hundreds.
     init(inputs: Int, outputs: Int, narrow: Bool) {
-        forward = Self.layout(k: inputs, n: outputs, narrow: narrow)
-        backward = Self.layout(k: outputs, n: inputs, narrow: narrow)
-        bias = Buffer(elementSize: MemoryLayout<Float>.size, rows: 1, columns: outputs)
+        forward = PackedWeights(k: inputs, n: outputs, narrow: narrow)
+        backward = PackedWeights(k: outputs, n: inputs, narrow: narrow)
+        bias = Buffer(elementSize: MemoryLayout<Float>.size, rows: 1, columns: roundedUp(outputs))
         super.init(inputs: inputs, outputs: outputs)
     }
 
     deinit {
-        onednn_packed_destroy(forward)
-        onednn_packed_destroy(backward)
-    }
-
-    private static func layout(k: Int, n: Int, narrow: Bool) -> OpaquePointer {
-        let product = prepare(m: 16, k: k, n: n, layout: onednn_weights_packed, narrow: narrow)
-        defer { onednn_product_destroy(product) }
-        guard let packed = onednn_packed_create(product) else { fatalError(String(cString: onednn_last_error())) }
-        return packed
+        forward.destroy()
+        backward.destroy()
     }
 }
+
+private func roundedUp(_ count: Int) -> Int { (count + 15) & ~15 }
 
 /// Prepares a product or stops the program: a refusal here is a defect or an unusable oneDNN, not bad input.
 private func prepare(
@@ -59,45 +86,65 @@ private func prepare(
 }
 
 extension CPUExecutor {
-    private func product(_ linear: CPULinear, _ kind: Product.Kind, rows: Int) -> OpaquePointer {
+    /// oneDNN's product of that kind, from the last time or prepared now.
+    private func product(
+        _ linear: CPULinear, _ kind: Product.Kind, rows: Int, prepare: () -> OpaquePointer
+    ) -> OpaquePointer {
         if products.count <= linear.number {
             products.append(contentsOf: repeatElement([], count: linear.number + 1 - products.count))
         }
         for known in products[linear.number] where known.rows == rows && known.kind == kind { return known.handle }
-        let (inputs, outputs) = (linear.inputs, linear.outputs)
-        let handle =
-            switch kind {
-            case .forward(let rectified, let accumulate, let narrowResult):
-                prepare(
-                    m: rows, k: inputs, n: outputs, layout: onednn_weights_packed, like: linear.forward, bias: true,
-                    rectified: rectified, accumulate: accumulate, narrow: isNarrow, narrowResult: narrowResult)
-            case .backward(let accumulate, let narrowResult):
-                prepare(
-                    m: rows, k: outputs, n: inputs, layout: onednn_weights_packed, like: linear.backward,
-                    accumulate: accumulate, narrow: isNarrow, narrowResult: narrowResult)
-            case .gradient:
-                prepare(
-                    m: outputs, k: rows, n: inputs, layout: onednn_weights_plain, sourceTransposed: true,
-                    accumulate: true, narrow: isNarrow)
-            }
+        let handle = prepare()
         products[linear.number].append(Product(kind: kind, rows: rows, handle: handle))
         return handle
     }
 
-    private func run<Y>(_ x: Matrix<Operand>, _ linear: PackedLinear, _ kind: Product.Kind, into y: Matrix<Y>) {
+    /// y = max(0?, x W'ᵀ + b') + y?
+    private func multiply<Y>(
+        _ x: Matrix<Operand>, _ linear: PackedLinear, into y: Matrix<Y>, rectified: Bool = false,
+        accumulate: Bool = false
+    ) {
         let linear = unsafeDowncast(linear, to: CPULinear.self)
+        assert(x.columns == linear.inputs && y.columns == linear.outputs)
+        multiply(
+            x, linear, linear.forward, bias: linear.bias.all.floats, into: y, rectified: rectified,
+            accumulate: accumulate,
+            kind: .forward(rectified: rectified, accumulate: accumulate, narrow: Y.self == Operand.self && isNarrow))
+    }
+
+    /// dx = dy W' + dx?
+    private func multiplyBackward<Y>(
+        _ dy: Matrix<Operand>, _ linear: PackedLinear, into dx: Matrix<Y>, accumulate: Bool = false
+    ) {
+        let linear = unsafeDowncast(linear, to: CPULinear.self)
+        assert(dy.columns == linear.outputs && dx.columns == linear.inputs)
+        multiply(
+            dy, linear, linear.backward, bias: nil, into: dx, rectified: false, accumulate: accumulate,
+            kind: .backward(accumulate: accumulate, narrow: Y.self == Operand.self && isNarrow))
+    }
+
+    private func multiply<Y>(
+        _ x: Matrix<Operand>, _ linear: CPULinear, _ weights: PackedWeights, bias: UnsafePointer<Float>?,
+        into y: Matrix<Y>, rectified: Bool, accumulate: Bool, kind: Product.Kind
+    ) {
         assert(x.rows == y.rows)
         if x.rows == 0 { return }
-        let product = product(linear, kind, rows: x.rows)
-        let status: Int32
-        if case .backward = kind {
-            assert(x.columns == linear.outputs && y.columns == linear.inputs)
-            status = onednn_product_run(product, x.base, nil, linear.backward, nil, y.base)
-        } else {
-            assert(x.columns == linear.inputs && y.columns == linear.outputs)
-            status = onednn_product_run(product, x.base, nil, linear.forward, linear.bias.all.floats, y.base)
+        switch weights {
+        case .panels(let panels):
+            feedback_multiply(
+                x.floats, panels.all.floats, bias, x.rows, x.columns, y.columns, rectified ? 1 : 0, accumulate ? 1 : 0,
+                y.floats)
+        case .oneDNN(let packed):
+            let product = product(linear, kind, rows: x.rows) {
+                prepare(
+                    m: x.rows, k: x.columns, n: y.columns, layout: onednn_weights_packed, like: packed,
+                    bias: bias != nil, rectified: rectified, accumulate: accumulate, narrow: isNarrow,
+                    narrowResult: Y.self == Operand.self && isNarrow)
+            }
+            if onednn_product_run(product, x.base, nil, packed, bias, y.base) != 0 {
+                fatalError(String(cString: onednn_last_error()))
+            }
         }
-        if status != 0 { fatalError(String(cString: onednn_last_error())) }
     }
 
     public func makeLinear(inputs: Int, outputs: Int) -> PackedLinear {
@@ -117,28 +164,27 @@ extension CPUExecutor {
                 weight.rows(rows).floats, norm?.gain.floats, norm?.shift.floats, b, Float(scale), rows.count,
                 linear.inputs, folded.rows(rows).floats, linear.bias.all.floats + rows.lowerBound)
         }
-        let status =
-            onednn_pack(linear.forward, folded.floats, true) + onednn_pack(linear.backward, folded.floats, false)
-        if status != 0 { fatalError(String(cString: onednn_last_error())) }
+        linear.forward.pack(folded.floats, k: linear.inputs, n: linear.outputs, transposed: true)
+        linear.backward.pack(folded.floats, k: linear.outputs, n: linear.inputs, transposed: false)
     }
 
     public func linear(_ x: Matrix<Operand>, _ linear: PackedLinear, into y: Matrix<Operand>, rectified: Bool) {
-        run(x, linear, .forward(rectified: rectified, accumulate: false, narrow: isNarrow), into: y)
+        multiply(x, linear, into: y, rectified: rectified)
     }
     public func linear(_ x: Matrix<Operand>, _ linear: PackedLinear, into y: Matrix<State>) {
-        run(x, linear, .forward(rectified: false, accumulate: false, narrow: false), into: y)
+        multiply(x, linear, into: y)
     }
     public func linear(_ x: Matrix<Operand>, _ linear: PackedLinear, accumulatingInto y: Matrix<State>) {
-        run(x, linear, .forward(rectified: false, accumulate: true, narrow: false), into: y)
+        multiply(x, linear, into: y, accumulate: true)
     }
     public func linearBackward(_ dy: Matrix<Operand>, _ linear: PackedLinear, into dx: Matrix<Operand>) {
-        run(dy, linear, .backward(accumulate: false, narrow: isNarrow), into: dx)
+        multiplyBackward(dy, linear, into: dx)
     }
     public func linearBackward(_ dy: Matrix<Operand>, _ linear: PackedLinear, into dx: Matrix<State>) {
-        run(dy, linear, .backward(accumulate: false, narrow: false), into: dx)
+        multiplyBackward(dy, linear, into: dx)
     }
     public func linearBackward(_ dy: Matrix<Operand>, _ linear: PackedLinear, accumulatingInto dx: Matrix<State>) {
-        run(dy, linear, .backward(accumulate: true, narrow: false), into: dx)
+        multiplyBackward(dy, linear, into: dx, accumulate: true)
     }
 
     public func linearGradients(
@@ -148,7 +194,11 @@ extension CPUExecutor {
         let linear = unsafeDowncast(linear, to: CPULinear.self)
         assert(dy.rows == x.rows && dWeight.rows == dy.columns && dWeight.columns == x.columns)
         if dy.rows == 0 { return }
-        let product = product(linear, .gradient, rows: dy.rows)
+        let product = product(linear, .gradient, rows: dy.rows) {
+            prepare(
+                m: dy.columns, k: dy.rows, n: x.columns, layout: onednn_weights_plain, sourceTransposed: true,
+                accumulate: true, narrow: isNarrow)
+        }
         let status = onednn_product_run(product, dy.base, x.base, nil, nil, dWeight.floats)
         if status != 0 { fatalError(String(cString: onednn_last_error())) }
         guard let dBias else { return }

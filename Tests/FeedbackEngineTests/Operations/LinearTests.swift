@@ -4,7 +4,8 @@ import Testing
 @Suite struct LinearTests {
     /// Rows, inputs, outputs, length of the bias.
     static let sizes = [
-        (1, 1, 1, 1), (3, 6, 10, 10), (16, 128, 128, 0), (6, 33, 65, 20), (37, 100, 17, 17), (64, 40, 96, 48),
+        (1, 1, 1, 1), (5, 300, 512, 512), (3, 6, 10, 10), (16, 128, 128, 0), (6, 33, 65, 20), (37, 100, 17, 17),
+        (64, 40, 96, 48),
     ]
 
     /// Weight, bias, gain and shift of both executors, packed.

@@ -77,10 +77,20 @@ private func small(_ memory: MemoryRouting = .feedback) -> RunConfiguration {
     }
 
     #if !DEBUG
-        /// Speed as ratios within one run, each side the fastest of many short measurements, so that a machine that is
-        /// busy with other things changes both alike. The limits are half of what Zen 4 gives: what they catch is an
-        /// operation that falls back to a slow path.
+        /// Speed as ratios within one run, each side the fastest of many short measurements. The limits are half of what
+        /// Zen 4 gives: what they catch is an operation that falls back to a slow path. `make test` runs this one alone;
+        /// whatever else the machine does can spoil an attempt, but not turn a slow path into a fast one, so one of
+        /// several attempts must hold.
         @Test func speedHolds() throws {
+            var slow: [String] = []
+            for _ in 0..<5 {
+                slow = try slowPaths()
+                if slow.isEmpty { return }
+            }
+            Issue.record("far slower than they should be: \(slow.joined(separator: ", "))")
+        }
+
+        private func slowPaths() throws -> [String] {
             var configuration = RunConfiguration(preset: .nanogptCPU)
             (configuration.threads, configuration.layers, configuration.sequenceLength) = (1, 2, 16)
             let feedback = try TrainingBenchmark(.nanogptCPU, configuration).run(steps: 40).bestUtilization
@@ -88,11 +98,13 @@ private func small(_ memory: MemoryRouting = .feedback) -> RunConfiguration {
             let parallel = try TrainingBenchmark(.nanogptCPU, configuration).run(steps: 40).bestUtilization
             (configuration.memory, configuration.memoryWindow, configuration.batchSize) = (.feedback, 32, 1)
             let generation = try DecodingBenchmark(.nanogptCPU, configuration).run(steps: 100).bestUtilization
-            let product = productByLoop()
-            #expect(feedback > 0.3, "training is far slower than its matrix products")
-            #expect(parallel > 0.3, "parallel training is far slower than its matrix products")
-            #expect(generation > 0.3, "generation is far slower than reading the weights")
-            #expect(product > 0.5, "packed matrix products are far slower than a vector loop in the nearest cache")
+            let found = [
+                ("training by its matrix products", feedback, 0.3),
+                ("parallel training by its matrix products", parallel, 0.3),
+                ("generation by reading the weights", generation, 0.3),
+                ("packed matrix products by a vector loop in the nearest cache", productByLoop(), 0.5),
+            ]
+            return found.filter { $0.1 <= $0.2 }.map { "\($0.0) (\($0.1), not \($0.2))" }
         }
 
         /// The operations a second of a packed product by those of a sum of squares in the nearest cache.
