@@ -66,11 +66,6 @@ public final class Trainer {
         }
         let tokensPerStep = configuration.sequenceLength * configuration.batchSize * configuration.accumulate
         stepsPerEpoch = max(1, training.count / tokensPerStep)
-        totalSteps =
-            switch configuration.length {
-            case .steps(let steps): steps
-            case .epochs(let epochs): epochs * stepsPerEpoch
-            }
         guard configuration.precision.isSupported else {
             throw ConfigurationError(
                 "this CPU does not compute in \(configuration.precision.rawValue); use --precision float32")
@@ -88,6 +83,15 @@ public final class Trainer {
         pass = TrainingPass(
             self.model, steps: loaders[0].sequenceLength, batchSize: loaders[0].batchSize, carry: configuration.carry,
             threads: configuration.threads, precision: configuration.precision)
+        pass.parametersChanged()
+        totalSteps =
+            switch configuration.length {
+            case .steps(let steps): steps
+            case .epochs(let epochs): epochs * stepsPerEpoch
+            case .seconds(let seconds):
+                Self.steps(within: Double(seconds), pass, loaders[0], accumulate: configuration.accumulate)
+            }
+        if configuration.seconds != nil { configuration.steps = totalSteps }
         var settings = AdamOptimizer.Settings()
         settings.beta2 = configuration.beta2
         settings.weightDecay = configuration.weightDecay
@@ -105,7 +109,23 @@ public final class Trainer {
                     warmup: configuration.warmupSteps)
             }
         self.configuration = configuration
-        pass.parametersChanged()
+    }
+
+    /// The steps that this machine takes in a time, from some that change nothing; a tenth is left for evaluations.
+    private static func steps(
+        within seconds: Double, _ pass: TrainingPass, _ loader: some BatchLoader, accumulate: Int
+    ) -> Int {
+        var loader = loader
+        let batch = loader.next()
+        func time() -> Double {
+            (ContinuousClock().measure { _ = pass.run(inputs: batch.inputs, targets: batch.targets) }) / .seconds(1)
+        }
+        // The first touches memory and prepares products.
+        _ = time()
+        var times: [Double] = []
+        while times.count < 3 || times.reduce(0, +) < min(1.5, seconds / 50) { times.append(time()) }
+        pass.forget()
+        return max(1, Int(0.9 * seconds / median(times) / Double(accumulate)))
     }
 
     public var parameterCount: Int { model.parameterCount }

@@ -39,6 +39,7 @@ struct SettingOptions: ParsableArguments {
     @Option(parsing: .unconditional, help: help("curriculum")) var curriculum: String?
     @Option(parsing: .unconditional, help: help("steps")) var steps: WholeNumber?
     @Option(parsing: .unconditional, help: help("epochs")) var epochs: WholeNumber?
+    @Option(parsing: .unconditional, help: help("seconds")) var seconds: WholeNumber?
     @Option(parsing: .unconditional, help: help("optimizer")) var optimizer: String?
     @Option(parsing: .unconditional, help: help("learning-rate")) var learningRate: Number?
     @Option(parsing: .unconditional, help: help("minimum-learning-rate")) var minimumLearningRate: Number?
@@ -74,7 +75,7 @@ struct SettingOptions: ParsableArguments {
             ("position-init", positionInit), ("data", data), ("tokenizer", tokenizer),
             ("sequence-length", sequenceLength?.text),
             ("batch-size", batchSize?.text), ("curriculum", curriculum), ("steps", steps?.text),
-            ("epochs", epochs?.text), ("optimizer", optimizer),
+            ("epochs", epochs?.text), ("seconds", seconds?.text), ("optimizer", optimizer),
             ("learning-rate", learningRate?.text), ("minimum-learning-rate", minimumLearningRate?.text),
             ("warmup-steps", warmupSteps?.text), ("beta2", beta2?.text), ("weight-decay", weightDecay?.text),
             ("gradient-clip", gradientClip?.text), ("accumulate", accumulate?.text), ("precision", precision),
@@ -87,7 +88,9 @@ struct SettingOptions: ParsableArguments {
     }
 
     func validate() throws {
-        if steps != nil && epochs != nil { throw ValidationError("give --steps or --epochs, not both") }
+        if [steps, epochs, seconds].count(where: { $0 != nil }) > 1 {
+            throw ValidationError("give only one of --steps, --epochs and --seconds")
+        }
     }
 
     /// Applies the settings that were given.

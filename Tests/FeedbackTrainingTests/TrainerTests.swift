@@ -47,6 +47,22 @@ func smallConfiguration() -> RunConfiguration {
         #expect(after.perplexity == exp(after.loss))
     }
 
+    /// A length in seconds becomes a number of steps before training begins, and finding it changes nothing: the run is
+    /// that of so many steps.
+    @Test(arguments: [false, true]) func secondsBecomeSteps(streams: Bool) throws {
+        var configuration = smallConfiguration()
+        (configuration.length, configuration.streams) = (.seconds(1), streams)
+        let timed = try Trainer(configuration, corpus: corpus)
+        #expect(timed.totalSteps > 1 && timed.configuration.length == .steps(timed.totalSteps))
+        configuration.length = timed.configuration.length
+        let counted = try Trainer(configuration, corpus: corpus)
+        for _ in 0..<min(5, timed.totalSteps) {
+            let (one, other) = (try timed.trainStep(), try counted.trainStep())
+            #expect(one.loss == other.loss && one.learningRate == other.learningRate)
+        }
+        #expect(timed.model.parameters.values == counted.model.parameters.values)
+    }
+
     /// The same seed and threads give the same bits; another seed does not.
     @Test(arguments: [1, 2, 3]) func runsAreBitIdentical(threads: Int) throws {
         var configuration = smallConfiguration()

@@ -283,6 +283,7 @@ final class Workplace {
         for arguments in [
             ["train", "--no-such-flag"], ["nonsense"], ["generate"], ["generate", "m"], ["train", "--layers", "two"],
             ["train", "--preset", "huge"], ["train", "--steps", "3", "--epochs", "4"],
+            ["train", "--steps", "3", "--seconds", "4"],
             ["train", "--resume", "x", "--preset", "demo"],
             ["train", "--max-time", "ten"], ["train", "--max-time", "0s"],
             ["generate", "m", "--prompt", "x", "--max-tokens", "1.5"],

@@ -38,10 +38,13 @@ public struct RunConfiguration: Equatable, Sendable {
         case noam
     }
     public typealias Precision = FeedbackEngine.Precision
-    /// How long to train: so many steps, or passes over the training text.
+    /// How long to train.
     public enum Length: Equatable, Sendable {
         case steps(Int)
+        /// Passes over the training text.
         case epochs(Int)
+        /// As many steps as this machine takes in about that time, measured when the run begins.
+        case seconds(Int)
     }
     public var length = Length.steps(2000)
     public var optimizer = Optimizer.adam
@@ -82,6 +85,12 @@ public struct RunConfiguration: Equatable, Sendable {
         set { if let newValue { length = .epochs(newValue) } }
     }
 
+    /// The length, where it is in seconds; setting it makes it so.
+    public var seconds: Int? {
+        get { if case .seconds(let seconds) = length { seconds } else { nil } }
+        set { if let newValue { length = .seconds(newValue) } }
+    }
+
     /// The model of these settings, for a vocabulary.
     public func model(vocabulary: Int) -> ModelConfiguration {
         ModelConfiguration(
@@ -103,7 +112,7 @@ public struct RunConfiguration: Equatable, Sendable {
 
     public init(preset: Preset) {
         switch preset {
-        case .demo: length = .steps(3000)
+        case .demo: (length, evalInterval) = (.seconds(110), 500)
         case .nanogptCPU: break
         case .labml, .labmlNotebook:
             (layers, dModel, heads, dFF) = (6, 512, 8, 2048)

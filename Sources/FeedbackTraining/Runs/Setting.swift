@@ -125,6 +125,9 @@ public struct Setting: Sendable {
             text: { $0?.description }, value: { text throws(ConfigurationError) in try Curriculum(text) }),
         integer("steps", \.steps, many, "optimizer steps"),
         integer("epochs", \.epochs, 1...1_000_000, "passes over the training text, instead of steps"),
+        integer(
+            "seconds", \.seconds, 1...1_000_000_000,
+            "about how long to train, instead of steps: as many as this machine takes in that time"),
         choice("optimizer", \.optimizer, "Adam with warm-up and a cosine, or with Noam's schedule"),
         number("learning-rate", \.learningRate, 0...1000, "adam's largest learning rate, noam's factor"),
         number("minimum-learning-rate", \.minimumLearningRate, 0...1000, "where adam's schedule ends"),
