@@ -45,7 +45,7 @@ const char *onednn_product_implementation(const onednn_product *);
 /// An uninitialised weight matrix [k, n] in the layout that oneDNN prefers at 16 rows; it uses the same from 1 row to
 /// hundreds.
 onednn_packed *onednn_packed_create(int64_t k, int64_t n, bool narrow);
-/// Whether that layout is none but plain rows, as with 2.x where the CPU has no AVX-512.
+/// Whether that layout is none but plain rows, as where the CPU has no AVX-512.
 bool onednn_packed_is_plain(const onednn_packed *);
 void onednn_packed_destroy(onednn_packed *);
 /// Fills it from plain float32 weights, [n, k] where `transposed`, else [k, n]. Returns 0, or oneDNN's status.
