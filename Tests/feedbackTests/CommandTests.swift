@@ -161,14 +161,15 @@ final class Workplace {
     func interruptedRunsSaveAndGoOn(signal: Int32, status: Int32) throws {
         let place = try Workplace()
         let process = place.process(
-            ["train"] + place.small + ["--steps", "4000", "--eval-interval", "100000", "--output", "run"])
+            ["train"] + place.small + [
+                "--steps", "4000", "--eval-interval", "100000", "--checkpoint-interval", "100000", "--output", "run",
+            ])
         let errors = Pipe()
         (process.standardOutput, process.standardError) = (FileHandle.nullDevice, errors)
         try process.run()
-        while !FileManager.default.fileExists(atPath: place.url.appending(path: "run/metrics.jsonl").path) {
-            usleep(20_000)
-        }
-        usleep(300_000)
+        // Once the first step is taken.
+        let metrics = place.url.appending(path: "run/metrics.jsonl")
+        while process.isRunning, (try? Data(contentsOf: metrics))?.isEmpty != false { usleep(10_000) }
         kill(process.processIdentifier, signal)
         process.waitUntilExit()
         #expect(process.terminationReason == .exit && process.terminationStatus == status)
