@@ -1,6 +1,6 @@
 /// Runs the model's operations. The model is written once, against this protocol.
 ///
-/// There are two executors. `CPUExecutor` is the fast one: float32, oneDNN's matrix products and vector kernels.
+/// There are two executors. `CPUExecutor` is the fast one: matrix products on packed weights, and vector kernels.
 /// `ReferenceExecutor` is plain Swift in double precision, the oracle that the tests hold the fast one to. Every
 /// operation's equations, its reference and its fast version stand together in one file of this folder.
 ///

@@ -1,0 +1,111 @@
+import Foundation
+import Testing
+
+@Suite struct BadInputTests {
+    /// Bad input: exit status 1, one line that names what is wrong, nothing on standard output, nothing written.
+    @Test func badInputGetsOneClearLine() throws {
+        let place = try Workplace()
+        _ = try place.train("run", steps: 2)
+        try Data().write(to: place.url.appending(path: "empty.txt"))
+        try Data([0x61, 0xff]).write(to: place.url.appending(path: "latin1.txt"))
+        try Data("short".utf8).write(to: place.url.appending(path: "short.txt"))
+        try Data("layer: 2".utf8).write(to: place.url.appending(path: "wrong.yaml"))
+        try Data(repeating: 7, count: 100).write(to: place.url.appending(path: "junk.safetensors"))
+        for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+            let copy = place.url.appending(path: "without-\(name)")
+            try FileManager.default.copyItem(at: place.url.appending(path: "run/checkpoints/step-00000002"), to: copy)
+            try FileManager.default.removeItem(at: copy.appending(path: name))
+        }
+        let damaged = place.url.appending(path: "damaged")
+        try FileManager.default.copyItem(at: place.url.appending(path: "run/checkpoints/step-00000002"), to: damaged)
+        try Data("{".utf8).write(to: damaged.appending(path: "model.safetensors"))
+        let edited = place.url.appending(path: "edited/config.yaml")
+        try FileManager.default.copyItem(
+            at: place.url.appending(path: "run"), to: edited.deletingLastPathComponent())
+        try String(contentsOf: edited, encoding: .utf8).replacingOccurrences(of: "d-ff: 32", with: "d-ff: 99")
+            .write(to: edited, atomically: true, encoding: .utf8)
+        let train = ["train"] + place.small + ["--steps", "2", "--output", "new"]
+        func with(_ flag: String, _ value: String) -> [String] {
+            var arguments = train
+            if let index = arguments.firstIndex(of: flag) { arguments.removeSubrange(index...index + 1) }
+            return arguments + [flag, value]
+        }
+        let before = try FileManager.default.contentsOfDirectory(atPath: place.url.path).sorted()
+        let cases: [([String], String)] = [
+            (with("--data", "missing.txt"), "there is no data set or file missing.txt"),
+            (with("--data", "empty.txt"), "is empty"), (with("--data", "latin1.txt"), "is not UTF-8 text"),
+            (with("--data", "short.txt"), "5 characters; it needs at least 20"),
+            (with("--data", "."), "it is not a file"),
+            (with("--heads", "3"), "heads (3) must divide d-model (16)"), (with("--layers", "0"), "layers is 0"),
+            (with("--layers", "-2"), "layers is -2"),
+            (with("--layers", "99999999999999999999"), "layers is 99999999999999999999"),
+            (with("--d-model", "1000000"), "d-model is 1000000"), (with("--batch-size", "0"), "batch-size is 0"),
+            (with("--learning-rate", "nan"), "learning-rate is nan"),
+            (with("--learning-rate", "inf"), "learning-rate is inf"),
+            (with("--learning-rate", "-1"), "learning-rate is -1"),
+            (with("--gradient-clip", "1e999"), "gradient-clip is 1e999"),
+            (with("--memory-window", "5000"), "memory-window is 5000; it must be a whole number from 1 to 4096"),
+            (with("--threads", "0"), "threads is 0"), (with("--memory", "none"), "memory is none; it must be one of"),
+            (with("--d-model", "65536") + ["--d-ff", "1048576", "--layers", "900"], "of memory; this machine has"),
+            (with("--sequence-length", "60000"), "a sequence-length of 60000 needs 60001"),
+            (with("--curriculum", "0:8,5"), "step:length pairs such as"),
+            (with("--curriculum", "0:8,9:16,5:32"), "step 5 after step 9"),
+            (with("--curriculum", "0:8,9:60000"), "a sequence-length of 60000 needs 60001"),
+            (with("--patience", "0"), "patience is 0"), (with("--keep", "0"), "keep is 0"),
+            (with("--accumulate", "0"), "accumulate is 0"),
+            (["train", "--resume", "run", "--d-model", "32"], "has d-model 16, not 32"),
+            (
+                ["train", "--resume", "edited"],
+                "config.yaml has d-ff 99, but its newest checkpoint was trained with d-ff 32"
+            ),
+            (with("--output", "run"), "run is not empty"), (with("--output", "text.txt/run"), "cannot create"),
+            (with("--config", "wrong.yaml"), "did you mean layers?"), (with("--config", "none.yaml"), "cannot read"),
+            (with("--init", "nowhere"), "cannot read"),
+            (with("--d-model", "32") + ["--init", "run"], "has d-model 16, this run has 32"),
+            (with("--tokenizer", "words") + ["--init", "run"], "another vocabulary"),
+            (with("--init", "without-model.safetensors"), "model.safetensors"),
+            (with("--init", "damaged"), "not a valid safetensors file"),
+            (with("--data", "copy") + ["--tokenizer", "bytes"], "has symbols of its own"),
+            (["evaluate", "run", "--data", "text.txt", "--split", "test"], "has no test part"),
+            (["evaluate", "run", "--data", "copy"], "tokens are not those of copy"),
+            (["train", "--resume", "nowhere"], "is not a run"),
+            (["generate", "nowhere", "--prompt", "a"], "nowhere/config.json"),
+            (["generate", "without-config.json", "--prompt", "a"], "config.json"),
+            (["generate", "without-model.safetensors", "--prompt", "a"], "model.safetensors"),
+            (["generate", "without-tokenizer.json", "--prompt", "a"], "tokenizer.json"),
+            (
+                ["generate", "run", "--prompt", "cat?"],
+                "the character \"?\" at position 3 is not in the model's vocabulary"
+            ),
+            (["generate", "run", "--prompt", ""], "the prompt is empty"),
+            (["generate", "run", "--prompt", "a", "--temperature", "-1"], "temperature is -1"),
+            (["generate", "run", "--prompt", "a", "--top-p", "2"], "top-p is 2"),
+            (["generate", "run", "--prompt", "a", "--top-k", "0"], "top-k is 0"),
+            (["generate", "run", "--prompt", "a", "--max-tokens", "-1"], "max-tokens is -1"),
+            (["generate", "run", "--prompt", "a", "--memory-window", "0"], "memory-window is 0"),
+            (["evaluate", "run", "--data", "latin1.txt"], "is not UTF-8 text"),
+            (["evaluate", "run", "--memory-window", "9999"], "memory-window is 9999"),
+            (["evaluate", "run", "--threads", "0"], "threads is 0"),
+            (["verify", "junk.safetensors"], "not a valid safetensors file"), (["verify", "none"], "cannot read"),
+            (["benchmark", "train", "--heads", "3"], "heads (3) must divide d-model (128)"),
+            (["benchmark", "train", "--steps", "0"], "steps is 0"),
+            (
+                ["benchmark", "train", "--sequence-length", "65536", "--batch-size", "65536", "--threads", "1024"],
+                "of memory"
+            ),
+            (["benchmark", "generate", "--d-model", "65536", "--layers", "1000"], "of memory; this machine has"),
+            (["data", "fetch", "nothing"], "there is no data set nothing"),
+        ]
+        for (arguments, message) in cases {
+            let outcome = try place.run(arguments)
+            #expect(outcome.status == 1, "\(arguments): \(outcome.status) \(outcome.errors)")
+            #expect(outcome.output.isEmpty, "\(arguments)")
+            let lines = outcome.errors.split(separator: "\n")
+            #expect(
+                lines.count == 1 && lines[0].hasPrefix("Error: ") && lines[0].contains(message),
+                "\(arguments): \(outcome.errors)")
+            let after = try FileManager.default.contentsOfDirectory(atPath: place.url.path).sorted()
+            #expect(after == before, "\(arguments) left something behind")
+        }
+    }
+}
