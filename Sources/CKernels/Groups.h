@@ -16,6 +16,28 @@
 #define FAST_BFLOAT16(sum, w, x)                                                                                       \
     (v16i)(_mm512_dpbf16_ps((__m512)(sum), (__m512bh)(w), (__m512bh)_mm512_set1_epi32(x)))
 #define FAST_INT8(sum, w, x) (v16i)(_mm512_dpbusd_epi32((__m512i)(sum), _mm512_set1_epi32(x), (__m512i)(w)))
+
+#define TARGET_AVX2 __attribute__((target("avx2,fma,bmi,bmi2")))
+// AVX2 multiplies 16 bits by 16: the even bytes of a group, sign-extended, by the even ones of x; then the odd ones.
+typedef struct {
+    __m256i half[2];
+} halves;
+#define AVX2_INT8(sum, w, x)                                                                                           \
+    ({                                                                                                                 \
+        const v16i sum_ = (sum), w_ = (w);                                                                             \
+        const __m256i even_ = _mm256_set1_epi32((x) & 0x00ff00ff), odd_ = _mm256_set1_epi32((x) >> 8 & 0x00ff00ff);    \
+        halves s_, h_;                                                                                                 \
+        memcpy(&s_, &sum_, sizeof s_), memcpy(&h_, &w_, sizeof h_);                                                    \
+        for (int i_ = 0; i_ < 2; i_++) {                                                                               \
+            const __m256i first_ = _mm256_srai_epi16(_mm256_slli_epi16(h_.half[i_], 8), 8);                            \
+            const __m256i second_ = _mm256_srai_epi16(h_.half[i_], 8);                                                 \
+            s_.half[i_] = _mm256_add_epi32(s_.half[i_], _mm256_madd_epi16(first_, even_));                             \
+            s_.half[i_] = _mm256_add_epi32(s_.half[i_], _mm256_madd_epi16(second_, odd_));                             \
+        }                                                                                                              \
+        v16i result_;                                                                                                  \
+        memcpy(&result_, &s_, sizeof s_);                                                                              \
+        result_;                                                                                                       \
+    })
 #endif
 
 static inline float as_float(int32_t bits) {

@@ -2,6 +2,7 @@
 
 int feedback_has_fast(feedback_format format) {
 #if defined(__x86_64__)
+    if (format == FEEDBACK_INT8 && !__builtin_cpu_supports("avx512vnni")) return __builtin_cpu_supports("avx2") ? 2 : 0;
     if (!__builtin_cpu_supports("x86-64-v4")) return 0;
     switch (format) {
     case FEEDBACK_FLOAT32: return 1;
@@ -103,19 +104,19 @@ void feedback_pack_panels(
 #define AHEAD (8192 / 64)
 
 // NAME_tile: `rows` rows times `vectors` vectors of outputs; every sum runs over the groups in order, whatever the tile.
-// One row alone takes two panels at a time, so that enough sums are under way to hide an instruction's latency, and
-// prefetches them; several rows take one panel, whose weights serve all of them, MOST rows at a time.
-#define DEFINE_MULTIPLY(NAME, TARGET, OUTER, DOT, INTEGERS, MOST)                                                      \
+// A tile's sums fit the registers, and are enough to hide an instruction's latency. One row alone takes ALONE vectors at a
+// time, and prefetches them; several rows, MOST of them at a time, take WIDTH vectors, whose weights serve all of them.
+#define DEFINE_MULTIPLY(NAME, TARGET, OUTER, DOT, INTEGERS, ALONE, MOST, WIDTH)                                        \
     INLINE TARGET void NAME##_tile(                                                                                    \
-        const feedback_panels *p, long panel, const int32_t *x, const float *scales, const float *offsets, float *y,   \
+        const feedback_panels *p, long output, const int32_t *x, const float *scales, const float *offsets, float *y,  \
         long stride, const feedback_finish finish, const int rows, const int vectors, const int prefetch) {            \
         const long groups = p->groups;                                                                                 \
-        const v16i *w = (const v16i *)p->weights + panel * groups * 4;                                                 \
-        v16i sum[MOST][8];                                                                                             \
+        const v16i *w = (const v16i *)p->weights + output / 64 * groups * 4 + output % 64 / 16;                        \
+        v16i sum[MOST][ALONE];                                                                                         \
         for (int r = 0; r < rows; r++)                                                                                 \
             for (int c = 0; c < vectors; c++) sum[r][c] = (v16i){0};                                                   \
         for (long g = 0; g < groups; g++, w += 4) {                                                                    \
-            v16i right[8];                                                                                             \
+            v16i right[ALONE];                                                                                         \
             for (int c = 0; c < vectors; c++) {                                                                        \
                 const v16i *from = w + (c >> 2) * groups * 4 + (c & 3);                                                \
                 right[c] = *from;                                                                                      \
@@ -126,16 +127,15 @@ void feedback_pack_panels(
                 for (int c = 0; c < vectors; c++) sum[r][c] = DOT(sum[r][c], right[c], left);                          \
             }                                                                                                          \
         }                                                                                                              \
-        const float *bias = p->bias + panel * 64, *units = p->scales + panel * 64, *sums = p->sums + panel * 64;       \
+        const float *bias = p->bias + output, *units = p->scales + output, *sums = p->sums + output;                   \
         for (int r = 0; r < rows; r++) {                                                                               \
             for (int c = 0; c < vectors; c++) {                                                                        \
-                const long o = panel * 64 + 16 * c;                                                                    \
                 v16 value = (v16)sum[r][c];                                                                            \
                 if (INTEGERS)                                                                                          \
                     value = (__builtin_convertvector(sum[r][c], v16) * scales[r] + offsets[r] * LOAD(sums + 16 * c))   \
                             * LOAD(units + 16 * c);                                                                    \
                 value += LOAD(bias + 16 * c);                                                                          \
-                float *to = y + r * stride + o;                                                                        \
+                float *to = y + r * stride + output + 16 * c;                                                          \
                 if (finish == FEEDBACK_STORE_RECTIFIED) value = MAX16(value, (v16){0});                                \
                 STORE(to, finish == FEEDBACK_ADD ? LOAD(to) + value : value);                                          \
             }                                                                                                          \
@@ -145,40 +145,45 @@ void feedback_pack_panels(
     OUTER static void NAME(                                                                                            \
         const feedback_panels *p, const int32_t *x, const float *scales, const float *offsets, long rows, long from,   \
         long to, float *y, long stride, feedback_finish finish) {                                                      \
-        long panel = from;                                                                                             \
+        long output = 64 * from;                                                                                       \
         if (rows == 1) {                                                                                               \
-            for (; panel + 2 <= to; panel += 2)                                                                        \
-                NAME##_tile(p, panel, x, scales, offsets, y, stride, finish, 1, 8, 1);                                 \
+            for (; output + 16 * ALONE <= 64 * to; output += 16 * ALONE)                                               \
+                NAME##_tile(p, output, x, scales, offsets, y, stride, finish, 1, ALONE, 1);                            \
         }                                                                                                              \
-        for (; panel < to; panel++) {                                                                                  \
+        for (; output < 64 * to; output += 16 * WIDTH) {                                                               \
             long r = 0;                                                                                                \
-            if (MOST >= 6)                                                                                             \
-                for (; r + 6 <= rows; r += 6)                                                                          \
+            for (; r + MOST <= rows; r += MOST) {                                                                      \
+                if (r == 0)                                                                                            \
+                    NAME##_tile(p, output, x, scales, offsets, y, stride, finish, MOST, WIDTH, 1);                     \
+                else                                                                                                   \
                     NAME##_tile(                                                                                       \
-                        p, panel, x + r * p->groups, scales + r, offsets + r, y + r * stride, stride, finish,          \
-                        MOST >= 6 ? 6 : 1, 4, 0);                                                                      \
-            if (MOST >= 2)                                                                                             \
-                for (; r + 2 <= rows; r += 2)                                                                          \
-                    NAME##_tile(                                                                                       \
-                        p, panel, x + r * p->groups, scales + r, offsets + r, y + r * stride, stride, finish,          \
-                        MOST >= 2 ? 2 : 1, 4, 0);                                                                      \
+                        p, output, x + r * p->groups, scales + r, offsets + r, y + r * stride, stride, finish, MOST,   \
+                        WIDTH, 0);                                                                                     \
+            }                                                                                                          \
+            for (; r + 2 <= rows; r += 2)                                                                              \
+                NAME##_tile(                                                                                           \
+                    p, output, x + r * p->groups, scales + r, offsets + r, y + r * stride, stride, finish, 2, WIDTH,   \
+                    1);                                                                                                \
             for (; r < rows; r++)                                                                                      \
                 NAME##_tile(                                                                                           \
-                    p, panel, x + r * p->groups, scales + r, offsets + r, y + r * stride, stride, finish, 1, 4, 0);    \
+                    p, output, x + r * p->groups, scales + r, offsets + r, y + r * stride, stride, finish, 1, WIDTH,   \
+                    1);                                                                                                \
         }                                                                                                              \
     }
 
-DEFINE_MULTIPLY(plain_float32, , KERNEL, DOT_FLOAT32, 0, 1)
-DEFINE_MULTIPLY(plain_bfloat16, , KERNEL, DOT_BFLOAT16, 0, 1)
-DEFINE_MULTIPLY(plain_int8, , KERNEL, DOT_INT8, 1, 1)
+DEFINE_MULTIPLY(plain_float32, , KERNEL, DOT_FLOAT32, 0, 8, 4, 1)
+DEFINE_MULTIPLY(plain_bfloat16, , KERNEL, DOT_BFLOAT16, 0, 4, 4, 1)
+DEFINE_MULTIPLY(plain_int8, , KERNEL, DOT_INT8, 1, 4, 4, 1)
 #if defined(__x86_64__)
-DEFINE_MULTIPLY(fast_float32, TARGET_FLOAT32, TARGET_FLOAT32, DOT_FLOAT32, 0, 6)
-DEFINE_MULTIPLY(fast_bfloat16, TARGET_BFLOAT16, TARGET_BFLOAT16, FAST_BFLOAT16, 0, 6)
-DEFINE_MULTIPLY(fast_int8, TARGET_INT8, TARGET_INT8, FAST_INT8, 1, 6)
+DEFINE_MULTIPLY(fast_float32, TARGET_FLOAT32, TARGET_FLOAT32, DOT_FLOAT32, 0, 8, 6, 4)
+DEFINE_MULTIPLY(fast_bfloat16, TARGET_BFLOAT16, TARGET_BFLOAT16, FAST_BFLOAT16, 0, 8, 6, 4)
+DEFINE_MULTIPLY(fast_int8, TARGET_INT8, TARGET_INT8, FAST_INT8, 1, 8, 6, 4)
+DEFINE_MULTIPLY(avx2_int8, TARGET_AVX2, TARGET_AVX2, AVX2_INT8, 1, 4, 4, 1)
 #else
 #define fast_float32 plain_float32
 #define fast_bfloat16 plain_bfloat16
 #define fast_int8 plain_int8
+#define avx2_int8 plain_int8
 #endif
 
 void feedback_multiply_panels(
@@ -188,7 +193,9 @@ void feedback_multiply_panels(
     switch (p->format) {
     case FEEDBACK_FLOAT32: p->fast ? MULTIPLY(fast_float32) : MULTIPLY(plain_float32); break;
     case FEEDBACK_BFLOAT16: p->fast ? MULTIPLY(fast_bfloat16) : MULTIPLY(plain_bfloat16); break;
-    case FEEDBACK_INT8: p->fast ? MULTIPLY(fast_int8) : MULTIPLY(plain_int8); break;
+    case FEEDBACK_INT8:
+        p->fast == 1 ? MULTIPLY(fast_int8) : p->fast ? MULTIPLY(avx2_int8) : MULTIPLY(plain_int8);
+        break;
     }
 #undef MULTIPLY
 }

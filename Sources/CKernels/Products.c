@@ -46,24 +46,28 @@ INLINE void product_tile(
     }
 }
 
+// Rows are shared out over as few tiles as can be, of nearly equal size: a tile of one or two rows leaves registers idle.
 KERNEL void feedback_multiply(
     const float *x, const float *panels, const float *bias, long rows, long k, long n, int rectified, int accumulate,
     float *y) {
-#define TILE(count, prefetch)                                                                                          \
-    product_tile(x + r * k, panels, bias, k, rectified, accumulate, y + r * n + first, n, columns, count, prefetch)
+#define TILE(count)                                                                                                    \
+    case count:                                                                                                        \
+        product_tile(x + r * k, panels, bias, k, rectified, accumulate, y + r * n + first, n, columns, count, r == 0); \
+        break
+    const long tiles = (rows + ROWS - 1) / ROWS;
     for (long first = 0; first < n; first += PANEL, panels += PANEL * k) {
         const long columns = n - first < PANEL ? n - first : PANEL;
-        long r = 0;
-        if (rows >= ROWS) {
-            TILE(ROWS, 1);
-            for (r = ROWS; r + ROWS <= rows; r += ROWS) TILE(ROWS, 0);
-        }
-        switch (rows - r) {
-        case 1: TILE(1, 1); break;
-        case 2: TILE(2, 1); break;
-        case 3: TILE(3, 1); break;
-        case 4: TILE(4, 1); break;
-        case 5: TILE(5, 1); break;
+        for (long tile = 0, r = 0; tile < tiles; tile++) {
+            const long end = rows * (tile + 1) / tiles;
+            switch (end - r) {
+                TILE(1);
+                TILE(2);
+                TILE(3);
+                TILE(4);
+                TILE(5);
+                TILE(6);
+            }
+            r = end;
         }
         if (bias) bias += PANEL;
     }

@@ -1,5 +1,7 @@
 import ArgumentParser
+import FeedbackEngine
 import FeedbackTraining
+import FeedbackTransformer
 import Foundation
 
 struct Benchmark: ParsableCommand {
@@ -12,7 +14,7 @@ struct Benchmark: ParsableCommand {
             Examples:
               feedback benchmark train --preset labml --threads 2
               feedback benchmark train --preset nanogpt-cpu --memory per-layer --json
-              feedback benchmark generate --preset labml --memory-window 128
+              feedback benchmark generate --preset labml --precision int8 --threads 2
             """,
         subcommands: [Train.self, Generate.self])
 
@@ -39,20 +41,29 @@ struct Benchmark: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Tokens generated with the memory full, beside reading the weights and the memory.",
             discussion: """
-                By default for one sequence, with a memory of the preset's sequence length. --steps is how many runs of \
-                about a memory's length are timed; as many as take about ten seconds by default.
+                By default for one sequence on one thread, with a memory of the preset's sequence length. --batch-size is \
+                how many sequences are stepped together; --precision may also be int8. --steps is how many runs of about a \
+                memory's length are timed; as many as take about ten seconds by default.
                 """)
 
         @OptionGroup var common: Common
         @OptionGroup(title: "Settings") var settings: SettingOptions
 
         func run() throws {
-            let configuration = try common.configuration(settings) { configuration in
+            var training = settings
+            training.precision = nil
+            let configuration = try common.configuration(training) { configuration in
                 configuration.batchSize = 1
                 configuration.threads = 1
                 configuration.memoryWindow = configuration.sequenceLength
             }
-            let report = try DecodingBenchmark(common.preset, configuration).run(steps: settings.timedSteps)
+            let name = settings.precision ?? configuration.precision.rawValue
+            guard let precision = DecodingPrecision(rawValue: name) else {
+                let choices = DecodingPrecision.allCases.map(\.rawValue).joined(separator: ", ")
+                throw ConfigurationError("precision is \(name); it must be one of \(choices)")
+            }
+            let report = try DecodingBenchmark(common.preset, configuration, precision: precision)
+                .run(steps: settings.timedSteps)
             let window = configuration.memoryWindow.map(String.init) ?? "all"
             try common.show(
                 report,

@@ -14,7 +14,7 @@ func checkThreads(_ threads: Int) throws {
 extension Console {
     /// Says so where this CPU has no fast way to a precision.
     mutating func warnIfSlow(_ precision: DecodingPrecision) {
-        if precision != .float32 && !precision.isFast {
+        if !precision.isFast {
             print("note: this CPU has no instructions for \(precision.rawValue); float32 may be faster")
         }
     }

@@ -9,7 +9,7 @@
 
 typedef enum { FEEDBACK_FLOAT32 = 0, FEEDBACK_BFLOAT16 = 1, FEEDBACK_INT8 = 2 } feedback_format;
 
-/// Whether this CPU has the instructions that the fast variant of the format needs.
+/// Which fast variant of the format this CPU has the instructions for: 0 none, 1 AVX-512's, 2 AVX2's (of int8 only).
 int feedback_has_fast(feedback_format format);
 
 /// Numbers in a group.
@@ -26,6 +26,7 @@ void feedback_encode(feedback_format format, const float *x, long count, int32_t
 /// A linear map y = x Wᵀ + b in panels of 64 outputs: weights [panels][groups][64] groups; the rest [panels · 64].
 typedef struct {
     feedback_format format;
+    /// 0 or what feedback_has_fast says.
     int fast;
     long groups;
     const int32_t *weights;

@@ -21,8 +21,13 @@ public enum DecodingPrecision: String, CaseIterable, Sendable {
     /// Of keys, values and positions.
     var memory: feedback_format { self == .float32 ? FEEDBACK_FLOAT32 : FEEDBACK_BFLOAT16 }
 
-    /// Whether this CPU has instructions for the precision's dot products; without, it is slow.
-    public var isFast: Bool { feedback_has_fast(weights) != 0 }
+    /// Bytes of a weight, and of a number in keys, values and positions.
+    package var weightBytes: Int { 4 / feedback_group_size(weights) }
+    package var memoryBytes: Int { 4 / feedback_group_size(memory) }
+
+    /// Whether this CPU has instructions for int8's dot products; without, it is slow. bfloat16 needs none: reading takes
+    /// longer than turning it into float32.
+    public var isFast: Bool { self != .int8 || feedback_has_fast(weights) != 0 }
 }
 
 /// Numbers of one format in groups of 32 bits (CKernels/include/Decoding.h).

@@ -28,12 +28,12 @@ public struct BenchmarkReport: Encodable, Sendable {
     ///   - seconds, limits: of every step, and of what takes its place at the limit.
     ///   - work: operations or bytes of a step.
     init(
-        _ preset: RunConfiguration.Preset, _ configuration: RunConfiguration, tokens: Int, seconds: [Double],
+        _ preset: RunConfiguration.Preset, precision: String, threads: Int, tokens: Int, seconds: [Double],
         limits: [Double], work: Double, peakMemoryBytes: Int, phases: [String: Double], verifiedWithin: Double
     ) {
         self.preset = preset.rawValue
-        precision = configuration.precision.rawValue
-        threads = configuration.threads
+        self.precision = precision
+        self.threads = threads
         secondsPerStep = median(seconds)
         stepsTimed = seconds.count
         tokensPerSecond = Double(tokens) / median(seconds)

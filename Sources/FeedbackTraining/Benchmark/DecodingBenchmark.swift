@@ -5,22 +5,24 @@ import FeedbackTransformer
 public struct DecodingBenchmark {
     private let preset: RunConfiguration.Preset
     private let configuration: RunConfiguration
+    private let precision: DecodingPrecision
     private let model: ModelConfiguration
     private static let vocabulary = 65
 
     /// Throws on settings that no model can have.
-    public init(_ preset: RunConfiguration.Preset, _ configuration: RunConfiguration) throws(ConfigurationError) {
+    ///
+    /// - Parameter precision: of the decoder; the configuration's is training's.
+    public init(
+        _ preset: RunConfiguration.Preset, _ configuration: RunConfiguration, precision: DecodingPrecision
+    ) throws(ConfigurationError) {
         try configuration.validate()
-        guard configuration.threads == 1 else {
-            throw ConfigurationError("threads is \(configuration.threads); generation runs on 1 thread")
-        }
-        guard configuration.precision == .float32 else {
-            throw ConfigurationError("precision is \(configuration.precision.rawValue); generation computes in float32")
-        }
         model = configuration.model(vocabulary: Self.vocabulary)
-        try MemoryEstimate(model, steps: 1, batchSize: configuration.batchSize, carry: 0, threads: 1).check()
+        try MemoryEstimate(
+            model, steps: 1, batchSize: configuration.batchSize, carry: 0, threads: configuration.threads
+        ).check()
         self.preset = preset
         self.configuration = configuration
+        self.precision = precision
     }
 
     /// Tokens of every sequence in one timed run.
@@ -33,15 +35,16 @@ public struct DecodingBenchmark {
         let memories = model.memory == .perLayer ? L : keyValues
         let weights = L * (2 * D * D + 2 * D * F) + keyValues * 2 * D * D + model.vocabulary * D
         let positions = L * model.window * D
-        return MemoryLayout<Float>.size
-            * (weights + positions + configuration.batchSize * memories * model.window * 2 * D)
+        return precision.weightBytes * weights
+            + precision.memoryBytes * (positions + configuration.batchSize * memories * model.window * 2 * D)
     }
 
     /// Verifies, fills the memory, and times a number of runs, or as many as take about ten seconds.
     public func run(steps: Int? = nil) throws(ConfigurationError) -> BenchmarkReport {
-        let verified = try ReferenceCheck(configuration).decoding()
+        let verified = try ReferenceCheck(configuration, narrow: precision != .float32).decoding(precision)
         let model = try FeedbackModel(model, seed: UInt64(configuration.seed))
-        let decoder = Decoder(model, memoryWindow: model.configuration.window)
+        let decoder = Decoder(
+            model, memoryWindow: model.configuration.window, precision: precision, threads: configuration.threads)
         let sequences = (0..<configuration.batchSize).map { _ in decoder.makeSequence() }
         var tokens = sequences.indices.map { Int32($0 % Self.vocabulary) }
         var choosing = 0.0
@@ -62,8 +65,8 @@ public struct DecodingBenchmark {
         }
         let choice = choosing / Double(times.count * length)
         return BenchmarkReport(
-            preset, configuration, tokens: configuration.batchSize, seconds: times, limits: limits,
-            work: Double(bytesPerStep), peakMemoryBytes: peak,
+            preset, precision: precision.rawValue, threads: configuration.threads, tokens: configuration.batchSize,
+            seconds: times, limits: limits, work: Double(bytesPerStep), peakMemoryBytes: peak,
             phases: ["decoder": times.reduce(0, +) / Double(times.count) - choice, "choice": choice],
             verifiedWithin: verified)
     }

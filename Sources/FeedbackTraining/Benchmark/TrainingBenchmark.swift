@@ -26,7 +26,7 @@ public struct TrainingBenchmark {
 
     /// Verifies, warms up, and times a number of steps, or as many as take about ten seconds.
     public func run(steps: Int? = nil) throws(ConfigurationError) -> BenchmarkReport {
-        let verified = try ReferenceCheck(configuration).training()
+        let verified = try ReferenceCheck(configuration, narrow: configuration.precision != .float32).training()
         let model = try FeedbackModel(model, seed: UInt64(configuration.seed))
         var settings = AdamOptimizer.Settings()
         settings.beta2 = configuration.beta2
@@ -57,8 +57,9 @@ public struct TrainingBenchmark {
             seconds { replay.run() }
         }
         return BenchmarkReport(
-            preset, configuration, tokens: configuration.sequenceLength * configuration.batchSize, seconds: times,
-            limits: limits, work: replay.operations, peakMemoryBytes: peak, phases: phases, verifiedWithin: verified)
+            preset, precision: configuration.precision.rawValue, threads: configuration.threads,
+            tokens: configuration.sequenceLength * configuration.batchSize, seconds: times, limits: limits,
+            work: replay.operations, peakMemoryBytes: peak, phases: phases, verifiedWithin: verified)
     }
 
     private func makeExecutor() -> any Executor { CPUExecutor(configuration.precision) }

@@ -54,10 +54,12 @@ private func small(_ memory: MemoryRouting = .feedback) -> RunConfiguration {
         #expect(report.peakMemoryBytes > 1 << 20 && report.phases["weightGradients"]! > 0)
     }
 
-    @Test func generationReport() throws {
+    @Test(arguments: DecodingPrecision.allCases) func generationReport(precision: DecodingPrecision) throws {
         var configuration = small()
-        (configuration.threads, configuration.memoryWindow, configuration.batchSize) = (1, 16, 3)
-        let report = try DecodingBenchmark(.demo, configuration).run(steps: 3)
+        (configuration.threads, configuration.memoryWindow, configuration.batchSize) = (2, 16, 3)
+        let report = try DecodingBenchmark(.demo, configuration, precision: precision).run(steps: 3)
+        #expect(report.precision == precision.rawValue && report.threads == 2)
+        #expect(report.verifiedWithin > 0 && report.verifiedWithin <= 1)
         #expect(abs(report.tokensPerSecond * report.secondsPerStep - 3) < 1e-9)
         #expect(report.utilization > 0 && report.phases["decoder"]! > 0)
     }
@@ -65,11 +67,11 @@ private func small(_ memory: MemoryRouting = .feedback) -> RunConfiguration {
     /// A difference from the reference stops a benchmark before it times anything.
     @Test func differencesAreFound() throws {
         var check = try ReferenceCheck(small())
-        #expect(try check.training() <= 1 && check.decoding() <= 1)
+        #expect(try check.training() <= 1 && check.decoding(.float32) <= 1)
         check.tolerance = 1e-12
         let error = #expect(throws: ConfigurationError.self) { _ = try check.training() }
         #expect(error?.description.contains("nothing was timed") == true)
-        #expect(throws: ConfigurationError.self) { _ = try check.decoding() }
+        #expect(throws: ConfigurationError.self) { _ = try check.decoding(.float32) }
     }
 
     @Test func medians() {
@@ -97,7 +99,8 @@ private func small(_ memory: MemoryRouting = .feedback) -> RunConfiguration {
             configuration.memory = .perLayer
             let parallel = try TrainingBenchmark(.nanogptCPU, configuration).run(steps: 40).bestUtilization
             (configuration.memory, configuration.memoryWindow, configuration.batchSize) = (.feedback, 32, 1)
-            let generation = try DecodingBenchmark(.nanogptCPU, configuration).run(steps: 100).bestUtilization
+            let generation = try DecodingBenchmark(.nanogptCPU, configuration, precision: .float32)
+                .run(steps: 100).bestUtilization
             let found = [
                 ("training by its matrix products", feedback, 0.3),
                 ("parallel training by its matrix products", parallel, 0.3),
