@@ -171,7 +171,7 @@ void feedback_pack_panels(
         }                                                                                                              \
     }
 
-DEFINE_MULTIPLY(plain_float32, , KERNEL, DOT_FLOAT32, 0, 8, 4, 1)
+DEFINE_MULTIPLY(plain_float32, , KERNEL, DOT_FLOAT32, 0, 4, 4, 1)
 DEFINE_MULTIPLY(plain_bfloat16, , KERNEL, DOT_BFLOAT16, 0, 4, 4, 1)
 DEFINE_MULTIPLY(plain_int8, , KERNEL, DOT_INT8, 1, 4, 4, 1)
 #if defined(__x86_64__)
