@@ -2,12 +2,13 @@
 
 int feedback_has_fast(feedback_format format) {
 #if defined(__x86_64__)
-    if (format == FEEDBACK_INT8 && !__builtin_cpu_supports("avx512vnni")) return __builtin_cpu_supports("avx2") ? 2 : 0;
-    if (!__builtin_cpu_supports("x86-64-v4")) return 0;
+    const int avx512 = __builtin_cpu_supports("x86-64-v4") != 0;
     switch (format) {
-    case FEEDBACK_FLOAT32: return 1;
-    case FEEDBACK_BFLOAT16: return __builtin_cpu_supports("avx512bf16") != 0;
-    case FEEDBACK_INT8: return __builtin_cpu_supports("avx512vnni") != 0;
+    case FEEDBACK_FLOAT32: return avx512;
+    case FEEDBACK_BFLOAT16: return avx512 && __builtin_cpu_supports("avx512bf16");
+    case FEEDBACK_INT8:
+        if (avx512 && __builtin_cpu_supports("avx512vnni")) return 1;
+        return __builtin_cpu_supports("avx2") ? 2 : 0;
     }
 #endif
     (void)format;
@@ -105,7 +106,8 @@ void feedback_pack_panels(
 
 // NAME_tile: `rows` rows times `vectors` vectors of outputs; every sum runs over the groups in order, whatever the tile.
 // A tile's sums fit the registers, and are enough to hide an instruction's latency. One row alone takes ALONE vectors at a
-// time, and prefetches them; several rows, MOST of them at a time, take WIDTH vectors, whose weights serve all of them.
+// time; several rows, MOST of them at a time, take WIDTH vectors, whose weights serve all of them. The first to read weights
+// prefetches them.
 #define DEFINE_MULTIPLY(NAME, TARGET, OUTER, DOT, INTEGERS, ALONE, MOST, WIDTH)                                        \
     INLINE TARGET void NAME##_tile(                                                                                    \
         const feedback_panels *p, long output, const int32_t *x, const float *scales, const float *offsets, float *y,  \
@@ -152,22 +154,18 @@ void feedback_pack_panels(
         }                                                                                                              \
         for (; output < 64 * to; output += 16 * WIDTH) {                                                               \
             long r = 0;                                                                                                \
-            for (; r + MOST <= rows; r += MOST) {                                                                      \
-                if (r == 0)                                                                                            \
-                    NAME##_tile(p, output, x, scales, offsets, y, stride, finish, MOST, WIDTH, 1);                     \
-                else                                                                                                   \
-                    NAME##_tile(                                                                                       \
-                        p, output, x + r * p->groups, scales + r, offsets + r, y + r * stride, stride, finish, MOST,   \
-                        WIDTH, 0);                                                                                     \
-            }                                                                                                          \
+            for (; r + MOST <= rows; r += MOST)                                                                        \
+                NAME##_tile(                                                                                           \
+                    p, output, x + r * p->groups, scales + r, offsets + r, y + r * stride, stride, finish, MOST,       \
+                    WIDTH, r == 0);                                                                                    \
             for (; r + 2 <= rows; r += 2)                                                                              \
                 NAME##_tile(                                                                                           \
-                    p, output, x + r * p->groups, scales + r, offsets + r, y + r * stride, stride, finish, 2, WIDTH,   \
-                    1);                                                                                                \
+                    p, output, x + r * p->groups, scales + r, offsets + r, y + r * stride, stride, finish, 2,          \
+                    WIDTH, r == 0);                                                                                    \
             for (; r < rows; r++)                                                                                      \
                 NAME##_tile(                                                                                           \
-                    p, output, x + r * p->groups, scales + r, offsets + r, y + r * stride, stride, finish, 1, WIDTH,   \
-                    1);                                                                                                \
+                    p, output, x + r * p->groups, scales + r, offsets + r, y + r * stride, stride, finish, 1,          \
+                    WIDTH, r == 0);                                                                                    \
         }                                                                                                              \
     }
 

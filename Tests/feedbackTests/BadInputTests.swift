@@ -93,6 +93,10 @@ import Testing
                 ["benchmark", "train", "--sequence-length", "65536", "--batch-size", "65536", "--threads", "1024"],
                 "of memory"
             ),
+            (
+                ["benchmark", "generate", "--precision", "int4"],
+                "precision is int4; it must be one of float32, bfloat16, int8"
+            ),
             (["benchmark", "generate", "--d-model", "65536", "--layers", "1000"], "of memory; this machine has"),
             (["data", "fetch", "nothing"], "there is no data set nothing"),
         ]

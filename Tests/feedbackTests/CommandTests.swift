@@ -264,16 +264,18 @@ final class Workplace {
             "preset", "precision", "threads", "tokensPerSecond", "limitTokensPerSecond", "utilization",
             "peakMemoryBytes", "phases",
         ]
-        for arguments in [
-            ["train", "--preset", "demo", "--threads", "2", "--sequence-length", "8"],
-            ["generate", "--preset", "labml"],
+        for (arguments, precision, threads) in [
+            (["train", "--preset", "demo", "--threads", "2", "--sequence-length", "8"], "float32", 2),
+            (["generate", "--preset", "labml"], "float32", 1),
+            (["generate", "--preset", "demo", "--precision", "int8", "--threads", "2"], "int8", 2),
         ] {
             let outcome = try place.run(["benchmark"] + arguments + small + ["--json"])
             #expect(outcome.status == 0, "\(outcome.errors)")
             let object = try #require(
                 try JSONSerialization.jsonObject(with: Data(outcome.output.utf8)) as? [String: Any])
             #expect(names.isSubset(of: object.keys))
-            #expect(object["preset"] as? String == arguments[2] && object["precision"] as? String == "float32")
+            #expect(object["preset"] as? String == arguments[2] && object["precision"] as? String == precision)
+            #expect(object["threads"] as? Int == threads)
             let plain = try place.run(["benchmark"] + arguments + small)
             #expect(plain.status == 0 && plain.output.contains("utilization") && plain.output.contains("limit "))
         }
