@@ -73,7 +73,7 @@ struct SettingOptions: ParsableArguments {
             ("heads", heads?.text), ("d-ff", dFF?.text), ("dropout", dropout?.text),
             ("memory-window", memoryWindow?.text),
             ("position-init", positionInit), ("data", data), ("tokenizer", tokenizer),
-            ("sequence-length", sequenceLength?.text),
+            ("streams", streams.map { "\($0)" }), ("sequence-length", sequenceLength?.text),
             ("batch-size", batchSize?.text), ("curriculum", curriculum), ("steps", steps?.text),
             ("epochs", epochs?.text), ("seconds", seconds?.text), ("optimizer", optimizer),
             ("learning-rate", learningRate?.text), ("minimum-learning-rate", minimumLearningRate?.text),
@@ -84,6 +84,7 @@ struct SettingOptions: ParsableArguments {
             ("checkpoint-interval", checkpointInterval?.text), ("keep", keep?.text), ("patience", patience?.text),
             ("sample-prompt", samplePrompt),
         ]
+        precondition(Set(all.map(\.0)) == Set(Setting.all.map(\.name)), "every setting is a flag")
         return all.compactMap { name, text in text.map { (name, $0) } }
     }
 

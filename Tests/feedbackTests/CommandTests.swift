@@ -157,6 +157,43 @@ final class Workplace {
                 == Data(contentsOf: place.url.appending(path: "again/\(model)")))
     }
 
+    /// Every setting is taken from its flag into the run, none of them at its default.
+    @Test func everySettingIsAFlag() throws {
+        let values = [
+            "memory": "feedback-last", "key-value": "per-layer", "layers": "2", "d-model": "12", "heads": "3",
+            "d-ff": "20", "dropout": "0.25", "memory-window": "9", "position-init": "zero", "data": "text.txt",
+            "tokenizer": "words", "streams": "true", "sequence-length": "6", "batch-size": "3",
+            "curriculum": "0:3,1:6", "steps": "2", "optimizer": "noam", "learning-rate": "0.5",
+            "minimum-learning-rate": "0.25", "warmup-steps": "7", "beta2": "0.5", "weight-decay": "0.75",
+            "gradient-clip": "2.5", "accumulate": "2", "precision": "float32", "threads": "1", "seed": "5",
+            "eval-interval": "2", "sample-interval": "3", "checkpoint-interval": "4", "keep": "5", "patience": "6",
+            "sample-prompt": "cat",
+        ]
+        let place = try Workplace()
+        let flags = values.flatMap { name, value in name == "streams" ? ["--streams"] : ["--\(name)", value] }
+        let outcome = try place.run(["train", "--output", "run"] + flags)
+        #expect(outcome.status == 0, "\(outcome.errors)")
+        let file = place.url.appending(path: "run/config.yaml")
+        var (found, plain) = (RunConfiguration(), RunConfiguration())
+        plain.length = .epochs(1)
+        try found.apply(contentsOf: file)
+        // A run has one of three lengths; a precision other than float32 needs its CPU.
+        for setting in Setting.all where !["epochs", "seconds"].contains(setting.name) {
+            #expect(setting.text(found) == values[setting.name], "\(setting.name)")
+            if setting.name != "precision" { #expect(setting.text(found) != setting.text(plain), "\(setting.name)") }
+        }
+        let other = try place.train("other", steps: 1, ["--no-streams"])
+        #expect(other.status == 0)
+        for (flag, length) in [("--epochs", "epochs: 1"), ("--seconds", "steps: ")] {
+            var small = place.small
+            small.replaceSubrange(small.firstIndex(of: "--batch-size")!..., with: ["--batch-size", "400"])
+            let outcome = try place.run(["train"] + small + [flag, "1", "--output", "run\(flag)"])
+            #expect(outcome.status == 0, "\(outcome.errors)")
+            let yaml = try String(contentsOf: place.url.appending(path: "run\(flag)/config.yaml"), encoding: .utf8)
+            #expect(yaml.contains(length), "\(yaml)")
+        }
+    }
+
     @Test(arguments: [(SIGINT, Int32(130)), (SIGTERM, Int32(143))])
     func interruptedRunsSaveAndGoOn(signal: Int32, status: Int32) throws {
         let place = try Workplace()
