@@ -28,7 +28,8 @@ public struct Evaluation: Codable, Equatable, Sendable {
 /// Evaluates a model on the whole of some data: every target is predicted once, from the memory of what comes before it.
 ///
 /// The data is read as contiguous streams, a segment at a time; the memories of one segment are carried over to the next.
-/// Each stream begins without memory, so the figure is a little worse than one stream's would be.
+/// Each stream begins without memory, so the figure is a little worse than one stream's would be. To see what carrying buys,
+/// the memory can be reset: then every segment begins without.
 public final class Evaluator {
     /// What predicts: the training pass, or a decoder in its precision, a step at a time.
     private enum Predictor {
@@ -38,17 +39,20 @@ public final class Evaluator {
     private let predictor: Predictor
     private let loader: SequentialLoader
     private let characters: Int
+    private let resets: Bool
     /// The rows that the data is read in.
     public var streams: Int { loader.rows }
 
     /// - Parameters:
-    ///   - segment: steps at a time; has no effect on the result but for rounding.
     ///   - memoryWindow: the memories a step sees.
+    ///   - segment: steps at a time; has no effect on the result but for rounding.
+    ///   - reset: the steps after which the memory is forgotten, in place of `segment`; never where nil.
     public init(
-        _ model: FeedbackModel, _ stream: TokenStream, memoryWindow: Int, segment: Int = 64, streams: Int = 32,
-        threads: Int
+        _ model: FeedbackModel, _ stream: TokenStream, memoryWindow: Int, segment: Int = 64, reset: Int? = nil,
+        streams: Int = 32, threads: Int
     ) throws(CorpusError) {
-        (loader, characters) = (try Self.loader(stream, segment: segment, streams: streams), stream.characters)
+        loader = try Self.loader(stream, segment: reset ?? segment, streams: streams)
+        (characters, resets) = (stream.characters, reset != nil)
         predictor = .pass(
             TrainingPass(
                 model, steps: loader.sequenceLength, batchSize: loader.rows, carry: memoryWindow,
@@ -56,8 +60,11 @@ public final class Evaluator {
     }
 
     /// Evaluates what a decoder makes of its model: the cost of a precision.
-    public init(_ decoder: Decoder, _ stream: TokenStream, streams: Int = 32) throws(CorpusError) {
-        (loader, characters) = (try Self.loader(stream, segment: 64, streams: streams), stream.characters)
+    public init(
+        _ decoder: Decoder, _ stream: TokenStream, reset: Int? = nil, streams: Int = 32
+    ) throws(CorpusError) {
+        loader = try Self.loader(stream, segment: reset ?? 64, streams: streams)
+        (characters, resets) = (stream.characters, reset != nil)
         predictor = .decoder(decoder)
     }
 
@@ -96,10 +103,15 @@ public final class Evaluator {
         case .pass(let pass):
             pass.parametersChanged()
             pass.forget()
-            return { pass.evaluate(inputs: $0.inputs, targets: $0.targets) }
+            return { [resets] batch in
+                if resets { pass.forget() }
+                return pass.evaluate(inputs: batch.inputs, targets: batch.targets)
+            }
         case .decoder(let decoder):
-            let streams = (0..<loader.rows).map { _ in decoder.makeSequence() }
-            return { batch in
+            func start() -> [Decoder.Sequence] { (0..<loader.rows).map { _ in decoder.makeSequence() } }
+            var streams = start()
+            return { [resets] batch in
+                if resets { streams = start() }
                 var sum = CrossEntropySum()
                 for first in stride(from: 0, to: batch.inputs.count, by: batch.rows) {
                     let step = first..<first + batch.rows

@@ -80,16 +80,18 @@ public final class Trainer {
         }
         self.model = try FeedbackModel(
             model, seed: UInt64(configuration.seed), positions: configuration.positionInitialization)
-        pass = TrainingPass(
-            self.model, steps: loaders[0].sequenceLength, batchSize: loaders[0].batchSize, carry: configuration.carry,
-            threads: configuration.threads, precision: configuration.precision)
-        pass.parametersChanged()
+        pass = configuration.pass(self.model, loaders[0])
         totalSteps =
             switch configuration.length {
             case .steps(let steps): steps
             case .epochs(let epochs): epochs * stepsPerEpoch
-            case .seconds(let seconds):
-                Self.steps(within: Double(seconds), pass, loaders[0], accumulate: configuration.accumulate)
+            case .seconds(let seconds):  // of which a tenth is left for evaluations
+                stepsOfStages(within: 0.9 * Double(seconds), starts: configuration.stages.map(\.start)) {
+                    [pass, model = self.model, loaders] stage in
+                    Self.secondsPerStep(
+                        stage == 0 ? pass : configuration.pass(model, loaders[stage]), loaders[stage],
+                        accumulate: configuration.accumulate, atMost: Double(seconds) / 50)
+                }
             }
         if configuration.seconds != nil { configuration.steps = totalSteps }
         var settings = AdamOptimizer.Settings()
@@ -111,10 +113,10 @@ public final class Trainer {
         self.configuration = configuration
     }
 
-    /// The steps that this machine takes in a time, from some that change nothing; a tenth is left for evaluations.
-    private static func steps(
-        within seconds: Double, _ pass: TrainingPass, _ loader: some BatchLoader, accumulate: Int
-    ) -> Int {
+    /// A step's time on this machine, from some that change nothing.
+    private static func secondsPerStep(
+        _ pass: TrainingPass, _ loader: any BatchLoader, accumulate: Int, atMost longest: Double
+    ) -> Double {
         var loader = loader
         let batch = loader.next()
         func time() -> Double {
@@ -123,9 +125,9 @@ public final class Trainer {
         // The first touches memory and prepares products.
         _ = time()
         var times: [Double] = []
-        while times.count < 3 || times.reduce(0, +) < min(1.5, seconds / 50) { times.append(time()) }
+        while times.count < 3 || times.reduce(0, +) < min(1.5, longest) { times.append(time()) }
         pass.forget()
-        return max(1, Int(0.9 * seconds / median(times) / Double(accumulate)))
+        return median(times) * Double(accumulate)
     }
 
     public var parameterCount: Int { model.parameterCount }
@@ -145,10 +147,7 @@ public final class Trainer {
     func enter(stage: Int) {
         if stage == self.stage { return }
         self.stage = stage
-        pass = TrainingPass(
-            model, steps: sequenceLength, batchSize: batchSize, carry: configuration.carry,
-            threads: configuration.threads, precision: configuration.precision)
-        pass.parametersChanged()
+        pass = configuration.pass(model, loader)
         evaluator = nil
     }
 
@@ -269,6 +268,27 @@ public final class Trainer {
 extension RunConfiguration {
     /// The memories that one batch leaves to the next.
     var carry: Int { streams == true ? memoryWindow ?? sequenceLength : 0 }
+
+    /// What computes the gradients of a loader's batches.
+    fileprivate func pass(_ model: FeedbackModel, _ loader: any BatchLoader) -> TrainingPass {
+        let pass = TrainingPass(
+            model, steps: loader.sequenceLength, batchSize: loader.batchSize, carry: carry, threads: threads,
+            precision: precision)
+        pass.parametersChanged()
+        return pass
+    }
+}
+
+/// The steps of a run whose stages begin at these steps, in so many seconds; at least one.
+func stepsOfStages(within seconds: Double, starts: [Int], secondsPerStep: (_ stage: Int) -> Double) -> Int {
+    var left = seconds
+    for (stage, start) in starts.enumerated() {
+        let time = secondsPerStep(stage)
+        let steps = Int(left / time)
+        guard stage + 1 < starts.count, steps >= starts[stage + 1] - start else { return max(1, start + steps) }
+        left -= Double(starts[stage + 1] - start) * time
+    }
+    return 1
 }
 
 /// SHA-256 of some numbers, as hexadecimal digits.

@@ -15,6 +15,7 @@ struct Evaluate: AsyncParsableCommand {
               feedback evaluate runs/demo
               feedback evaluate model --data novel.txt --split all --json
               feedback evaluate model --precision int8
+              feedback evaluate model --reset 64
             """)
 
     @Argument(help: "A model folder, or a run's folder: its newest checkpoint.")
@@ -30,6 +31,11 @@ struct Evaluate: AsyncParsableCommand {
 
     @Option(parsing: .unconditional, help: "Memories a step sees; as many as in training by default.")
     var memoryWindow: Int?
+
+    @Option(
+        parsing: .unconditional,
+        help: "Forget the memory after so many tokens, again and again, rather than carry it through the data.")
+    var reset: Int?
 
     @Option(
         help: """
@@ -54,14 +60,18 @@ struct Evaluate: AsyncParsableCommand {
             throw ConfigurationError(
                 "memory-window is \(window); this model allows 1 to \(folder.model.configuration.window)")
         }
+        if let reset, !(1...4096).contains(reset) {
+            throw ConfigurationError("reset is \(reset); it must be from 1 to 4096")
+        }
         try checkThreads(threads)
         let evaluator: Evaluator
         if let precision {
             console.warnIfSlow(precision)
             let decoder = Decoder(folder.model, memoryWindow: window, precision: precision, threads: threads)
-            evaluator = try Evaluator(decoder, stream)
+            evaluator = try Evaluator(decoder, stream, reset: reset)
         } else {
-            evaluator = try Evaluator(folder.model, stream, memoryWindow: window, threads: threads)
+            evaluator = try Evaluator(
+                folder.model, stream, memoryWindow: window, reset: reset, threads: threads)
         }
         let total = stream.targets.count { $0 >= 0 }
         let evaluation = try evaluator.run { done in
@@ -75,7 +85,9 @@ struct Evaluate: AsyncParsableCommand {
                 evaluation.bitsPerCharacter, evaluation.perplexity, 100 * evaluation.accuracy))
         print(
             "\(grouped(evaluation.tokens)) tokens of \(corpus.name) (\(split.rawValue)), each from the memory of up to "
-                + "\(window) before it, memory carried, in \(evaluator.streams) streams")
+                + "\(window) before it, "
+                + (reset.map { "memory forgotten every \($0) tokens" } ?? "memory carried")
+                + ", in \(evaluator.streams) streams")
     }
 }
 

@@ -85,6 +85,7 @@ import Testing
             (["generate", "run", "--prompt", "a", "--memory-window", "0"], "memory-window is 0"),
             (["evaluate", "run", "--data", "latin1.txt"], "is not UTF-8 text"),
             (["evaluate", "run", "--memory-window", "9999"], "memory-window is 9999"),
+            (["evaluate", "run", "--reset", "0"], "reset is 0"),
             (["evaluate", "run", "--threads", "0"], "threads is 0"),
             (["verify", "junk.safetensors"], "not a valid safetensors file"), (["verify", "none"], "cannot read"),
             (["benchmark", "train", "--heads", "3"], "heads (3) must divide d-model (128)"),

@@ -45,6 +45,12 @@ import Testing
         #expect(trainer.modelFolder.sequenceLength == 40)
     }
 
+    /// A length in seconds takes the stages' own speeds.
+    @Test(arguments: [(0.0, 1), (3, 3), (10, 10), (14, 12), (30, 20), (31, 20), (34, 21), (400, 112)])
+    func secondsOfStages(seconds: Double, steps: Int) {
+        #expect(stepsOfStages(within: seconds, starts: [0, 10, 20]) { [1, 2, 4][$0] } == steps)
+    }
+
     /// Moments of positions that a longer sequence reaches for the first time begin at zero; the others go on.
     @Test func optimizerGoesOn() throws {
         var configuration = smallConfiguration()
