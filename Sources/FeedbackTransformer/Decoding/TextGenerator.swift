@@ -8,18 +8,13 @@ import FeedbackEngine
 /// while let piece = try generator.next() { print(piece, terminator: "") }
 /// ```
 public struct TextGenerator {
-    private let tokenizer: Tokenizer
     private let decoder: Decoder
     private let sequence: Decoder.Sequence
-    private let stops: [[UInt8]]
     private var sampler: Sampler
+    private var text: TextStream
     /// Tokens still to come.
     private var left: Int
     private var logits: [Float] = []
-    /// What stands between the text so far and the next token.
-    private var separator: String
-    /// UTF-8 that has come but may be the beginning of a stop, or of a character.
-    private var held: [UInt8] = []
 
     /// - Parameters:
     ///   - prompt: what to continue; at least one token, all in the vocabulary.
@@ -41,11 +36,9 @@ public struct TextGenerator {
             throw ConfigurationError(
                 "memory-window is \(window); this model allows 1 to \(folder.model.configuration.window)")
         }
-        tokenizer = folder.tokenizer
         decoder = Decoder(folder.model, memoryWindow: window, precision: precision, threads: threads)
         sequence = decoder.makeSequence()
-        separator = prompt.unicodeScalars.last?.properties.isWhitespace == true ? "" : tokenizer.separator
-        self.stops = stops.map { Array($0.utf8) }
+        text = TextStream(folder.tokenizer, after: prompt, stops: stops)
         self.sampler = sampler
         left = maxTokens
         for token in tokens { logits = decoder.step([sequence], tokens: [token])[0] }
@@ -55,41 +48,12 @@ public struct TextGenerator {
     public mutating func next() throws -> String? {
         while left > 0 {
             let token = try sampler.next(logits)
-            left -= 1
-            held += separator.utf8 + tokenizer.bytes(of: token)
-            separator = tokenizer.separator
-            if stops.contains(where: held.ends(with:)) {
-                let length = stops.filter(held.ends(with:)).map(\.count).max()!
-                left = 0
-                return take(held.count - length, dropping: length)
-            }
+            let piece = text.append(token)
+            left = text.isStopped ? 0 : left - 1
             if left > 0 { logits = decoder.step([sequence], tokens: [token])[0] }
-            let starts = stops.map { stop in (0..<stop.count).last { held.ends(with: stop.prefix($0)) }! }
-            let undecided = max(starts.max() ?? 0, incompleteCharacter)
-            if let text = take(held.count - undecided) { return text }
+            if !piece.isEmpty { return piece }
         }
-        return take(held.count)
-    }
-
-    /// The bytes at the end of `held` that are the beginning of a character.
-    private var incompleteCharacter: Int {
-        for (index, byte) in held.suffix(3).reversed().enumerated() where byte & 0xc0 != 0x80 {
-            let length = byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc0 ? 2 : 1
-            return length > index + 1 ? index + 1 : 0
-        }
-        return 0
-    }
-
-    /// The first held bytes as text; nil where there are none.
-    private mutating func take(_ count: Int, dropping dropped: Int = 0) -> String? {
-        let text = String(decoding: held.prefix(count), as: UTF8.self)
-        held.removeFirst(count + dropped)
-        return text.isEmpty ? nil : text
-    }
-}
-
-extension Array where Element: Equatable {
-    func ends(with suffix: some Collection<Element>) -> Bool {
-        count >= suffix.count && self.suffix(suffix.count).elementsEqual(suffix)
+        let rest = text.finish()
+        return rest.isEmpty ? nil : rest
     }
 }

@@ -49,6 +49,19 @@ import Testing
         #expect(try pieces(stops: [String(text.suffix(3)) + "x"]).joined() == text)
     }
 
+    /// A stop may lie in the middle of a token.
+    @Test func endsInsideAToken() throws {
+        let tokenizer = try Tokenizer(.words, text: "hello there world")
+        func text(_ stops: [String]) throws -> [String] {
+            var stream = TextStream(tokenizer, after: "hello", stops: stops)
+            return try tokenizer.encode("there world hello").map { stream.append($0) } + [stream.finish()]
+        }
+        #expect(try text([]) == [" there", " world", " hello", ""])
+        #expect(try text(["or"]) == [" there", " w", "", ""])
+        #expect(try text(["re wo"]) == [" the", "", "", ""])
+        #expect(try text(["hello!"]) == [" there", " world", " ", "hello"])
+    }
+
     @Test func unusableRequestsAreRefused() {
         #expect(throws: TokenizerError.unknownCharacter("z", position: 2)) { try pieces("abz") }
         #expect(throws: ConfigurationError.self) { try pieces("") }
