@@ -1,9 +1,9 @@
 #!/bin/sh
-# Installs oneDNN where its header is missing: with apt on Debian and Ubuntu, with Homebrew on macOS.
+# Installs oneDNN and SQLite where their headers are missing: with apt on Debian and Ubuntu, with Homebrew on macOS.
 set -eu
 
-has_onednn() {
-    echo '#include <oneapi/dnnl/dnnl.h>' | clang -E ${BREW:+-I"$BREW/include"} -x c - >/dev/null 2>&1
+has() {
+    echo "#include <$1>" | clang -E ${BREW:+-I"$BREW/include"} -x c - >/dev/null 2>&1
 }
 
 command -v swift >/dev/null || {
@@ -11,21 +11,29 @@ command -v swift >/dev/null || {
     exit 1
 }
 [ "$(uname)" != Darwin ] || BREW=$(brew --prefix)
-if has_onednn; then exit 0; fi
 
-echo "Installing oneDNN"
+# What is missing: its header, its package for apt, its formula for Homebrew. macOS comes with SQLite.
+missing= formulae=
+has oneapi/dnnl/dnnl.h || missing="$missing libdnnl-dev" formulae=onednn
+[ "$(uname)" = Darwin ] || has sqlite3.h || missing="$missing libsqlite3-dev"
+if [ -z "$missing" ]; then exit 0; fi
+
 if [ "$(uname)" = Darwin ]; then
-    brew install onednn
+    echo "Installing $formulae"
+    brew install $formulae
 elif command -v apt-get >/dev/null; then
+    echo "Installing$missing"
     as_root=
     [ "$(id -u)" = 0 ] || as_root=sudo
     $as_root apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive $as_root apt-get install -qq -y libdnnl-dev >/dev/null
+    DEBIAN_FRONTEND=noninteractive $as_root apt-get install -qq -y $missing >/dev/null
 else
-    echo "Install oneDNN's headers and library by hand (libdnnl-dev, onednn-devel), then try again" >&2
+    echo "Install the headers and libraries of oneDNN and SQLite by hand ($missing), then try again" >&2
     exit 1
 fi
-has_onednn || {
-    echo "oneDNN was installed, but its header oneapi/dnnl/dnnl.h is still not found" >&2
-    exit 1
-}
+for header in oneapi/dnnl/dnnl.h sqlite3.h; do
+    has $header || {
+        echo "the packages were installed, but the header $header is still not found" >&2
+        exit 1
+    }
+done

@@ -1,4 +1,5 @@
 import ArgumentParser
+import FeedbackRuns
 import FeedbackTraining
 import FeedbackTransformer
 import Foundation
@@ -40,8 +41,17 @@ struct Train: AsyncParsableCommand {
             "Save and stop after so long, such as 90s, 10m or 1h30m; --resume goes on.", valueName: "time"))
     var maxTime: TimeSpan?
 
+    @Option(help: ArgumentHelp("Also write event files for TensorBoard.", valueName: "folder"))
+    var tensorboard: String?
+
+    @Flag(inversion: .prefixedNo, help: "Enter the run into the run history: see feedback runs.")
+    var record = true
+
     @Flag(help: "Print no progress.")
     var quiet = false
+
+    @OptionGroup
+    var history: HistoryOptions
 
     @OptionGroup(title: "Settings")
     var settings: SettingOptions
@@ -63,11 +73,20 @@ struct Train: AsyncParsableCommand {
         }
         var progress = TrainingProgress(trainer)
         progress.begin(folder.url, console: &console)
-        let ending = try trainer.run(in: folder) { event in
-            progress.show(event, console: &console)
-        } shouldStop: {
-            interruption.signal != nil || maxTime.map { ContinuousClock.now - start >= $0.duration } ?? false
+        let watchers = try Watchers(self, trainer, folder.url, &console)
+        let ending: Trainer.Ending
+        do {
+            ending = try trainer.run(in: folder) { event in
+                progress.show(event, console: &console)
+                watchers.record(event, &console)
+            } shouldStop: {
+                interruption.signal != nil || maxTime.map { ContinuousClock.now - start >= $0.duration } ?? false
+            }
+        } catch {
+            watchers.recorder?.end(.failed, failure: "\(error)")
+            throw error
         }
+        watchers.recorder?.end(ending == .stopped ? .interrupted : .finished)
         progress.end(ending, folder.url, console: &console)
         if let newest = RunFolder.newestCheckpoint(of: folder.url) { print(newest.relativePath) }
         if ending == .stopped, let status = interruption.exitStatus { throw ExitCode(status) }
@@ -110,6 +129,42 @@ struct Train: AsyncParsableCommand {
                 locale: Locale(identifier: "en_US_POSIX"), timeZone: .current,
                 calendar: Calendar(identifier: .gregorian)))
         return URL(filePath: "runs/\(preset?.rawValue ?? "train")-\(time)")
+    }
+}
+
+/// Who else is told of what happens: the run history and TensorBoard. Training goes on where they cannot be written.
+private final class Watchers {
+    let recorder: RunRecorder?
+    private var tensorBoard: TensorBoardWriter?
+    private let model: FeedbackModel
+
+    init(_ command: Train, _ trainer: Trainer, _ folder: URL, _ console: inout Console) throws {
+        model = trainer.model
+        tensorBoard = try command.tensorboard.map { try TensorBoardWriter(folder: URL(filePath: $0)) }
+        guard command.record else {
+            recorder = nil
+            return
+        }
+        do {
+            let quiet = command.quiet
+            recorder = try RunRecorder(try command.history.store(), trainer, folder: folder) { complaint in
+                var console = Console(quiet: quiet)
+                console.print(complaint)
+            }
+        } catch {
+            // Nobody has asked for the usual history; a run is worth more.
+            if command.history.path != nil { throw error }
+            console.print("\(error); training goes on without it")
+            recorder = nil
+        }
+    }
+
+    func record(_ event: TrainingEvent, _ console: inout Console) {
+        recorder?.record(event, layerWeights: model.layerWeights)
+        do { try tensorBoard?.record(event) } catch {
+            console.print("\(error); training goes on without TensorBoard's file")
+            tensorBoard = nil
+        }
     }
 }
 

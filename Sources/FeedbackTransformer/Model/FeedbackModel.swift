@@ -23,4 +23,10 @@ public final class FeedbackModel: Sendable {
     }
 
     public var parameterCount: Int { parameters.table.count }
+
+    /// softmax(w), the weight of every layer's output in a memory, the embedding's first; nil for a model without.
+    public var layerWeights: [Double]? {
+        configuration.memory == .feedback
+            ? FeedbackEngine.layerWeights(parameters.matrix("transformer.weights")) : nil
+    }
 }

@@ -1,0 +1,151 @@
+import Dispatch
+import FeedbackTraining
+import FeedbackTransformer
+import Foundation
+import GRDB
+import Synchronization
+
+/// Writes a training run into the history while it trains, on a thread of its own, twice a second: a step only leaves its
+/// numbers, and a process that is killed loses at most what came since.
+///
+/// ```swift
+/// let recorder = try RunRecorder(store, trainer, folder: folder.url)
+/// let ending = try trainer.run(in: folder) { event in recorder.record(event) }
+/// recorder.end(ending == .stopped ? .interrupted : .finished)
+/// ```
+public final class RunRecorder: @unchecked Sendable {  // its timer is only ever cancelled
+    /// The run's id in the history.
+    public let id: Int64
+    private let store: RunStore
+    private let pending: Mutex<Pending>
+    private let queue = DispatchQueue(label: "run history")
+    private let timer: any DispatchSourceTimer
+    private let complain: @Sendable (String) -> Void
+
+    /// What has happened since the history was last written, and the run as it is then.
+    private struct Pending {
+        var run: Run
+        var metrics = RunMetrics(steps: [], validations: [], samples: [], checkpoints: [])
+        var complained = false
+    }
+
+    /// Enters a run that begins, or that goes on: then what the history has of later steps goes.
+    ///
+    /// - Parameter complain: called once where the history cannot be written; training goes on.
+    public init(
+        _ store: RunStore, _ trainer: Trainer, folder: URL, complain: @escaping @Sendable (String) -> Void = { _ in }
+    ) throws(RunStoreError) {
+        let path = folder.standardizedFileURL.path
+        let now = Date().timeIntervalSince1970
+        let settings = Setting.all.compactMap { setting in
+            setting.text(trainer.configuration).map { (setting.name, $0) }
+        }
+        var run = Run(
+            name: folder.standardizedFileURL.lastPathComponent, folder: path, status: .running,
+            configuration: Dictionary(uniqueKeysWithValues: settings), revision: revision(), machine: machine(),
+            host: ProcessInfo.processInfo.hostName, process: getpid(), created: now, updated: now, step: trainer.step,
+            totalSteps: trainer.totalSteps, bestValidation: trainer.best?.loss)
+        run = try store.write { [run] db in
+            var run = run
+            let known = try Run.fetchOne(
+                db, sql: "SELECT * FROM runs WHERE folder = ? ORDER BY id DESC", arguments: [path])
+            guard run.step > 0, let known else {
+                try run.insert(db)
+                return run
+            }
+            (run.id, run.created, run.revision) = (known.id, known.created, known.revision ?? run.revision)
+            try run.update(db)
+            for table in ["steps", "validations", "samples", "checkpoints"] {
+                try db.execute(
+                    sql: "DELETE FROM \(table) WHERE run = ? AND step > ?", arguments: [run.id, run.step])
+            }
+            return run
+        }
+        id = run.id!
+        self.store = store
+        self.complain = complain
+        pending = Mutex(Pending(run: run))
+        timer = DispatchSource.makeTimerSource(queue: queue)
+        timer.schedule(deadline: .now() + 0.5, repeating: 0.5)
+        timer.setEventHandler { [weak self] in self?.write() }
+        timer.activate()
+    }
+
+    deinit { timer.cancel() }
+
+    /// - Parameter layerWeights: softmax(w) at a validation.
+    public func record(_ event: TrainingEvent, layerWeights: @autoclosure () -> [Double]? = nil) {
+        let now = Date().timeIntervalSince1970
+        switch event {
+        case .step(let step):
+            pending.withLock { pending in
+                pending.metrics.steps.append(
+                    RunMetrics.Step(
+                        run: id, step: step.number, time: now, loss: step.loss, accuracy: step.accuracy,
+                        learningRate: step.learningRate, gradientNorm: step.gradientNorm, seconds: step.seconds,
+                        tokens: step.tokens))
+                let speed = Double(step.tokens) / step.seconds
+                pending.run.tokensPerSecond = pending.run.tokensPerSecond.map { 0.95 * $0 + 0.05 * speed } ?? speed
+                (pending.run.step, pending.run.loss) = (step.number, step.loss)
+            }
+        case .validation(let step, let evaluation):
+            let weights = layerWeights()
+            pending.withLock { pending in
+                pending.metrics.validations.append(
+                    RunMetrics.Validation(
+                        run: id, step: step, time: now, loss: evaluation.loss,
+                        bitsPerCharacter: evaluation.bitsPerCharacter, perplexity: evaluation.perplexity,
+                        accuracy: evaluation.accuracy, tokens: evaluation.tokens, layerWeights: weights))
+                pending.run.validation = evaluation.loss
+                pending.run.bestValidation = min(pending.run.bestValidation ?? .infinity, evaluation.loss)
+            }
+        case .sample(let step, let text):
+            pending.withLock {
+                $0.metrics.samples.append(RunMetrics.Sample(run: id, step: step, time: now, text: text))
+            }
+        case .checkpoint(let step, let url):
+            let path = url.standardizedFileURL.path
+            pending.withLock {
+                $0.metrics.checkpoints.append(RunMetrics.Checkpoint(run: id, step: step, time: now, path: path))
+            }
+        }
+    }
+
+    /// Writes what is left, and how the run has ended.
+    public func end(_ status: Run.Status, failure: String? = nil) {
+        timer.cancel()
+        pending.withLock {
+            ($0.run.status, $0.run.failure, $0.run.ended) = (status, failure, Date().timeIntervalSince1970)
+        }
+        queue.sync { write() }
+    }
+
+    /// Writes what is pending; on the queue. What cannot be written stays pending.
+    private func write() {
+        let (run, metrics) = pending.withLock { pending in
+            pending.run.updated = Date().timeIntervalSince1970
+            defer { pending.metrics = RunMetrics(steps: [], validations: [], samples: [], checkpoints: []) }
+            return (pending.run, pending.metrics)
+        }
+        do {
+            try store.write { db in
+                try run.update(db)
+                for row in metrics.steps { try row.insert(db, onConflict: .replace) }
+                for row in metrics.validations { try row.insert(db, onConflict: .replace) }
+                for row in metrics.samples { try row.insert(db, onConflict: .replace) }
+                for row in metrics.checkpoints { try row.insert(db, onConflict: .replace) }
+            }
+        } catch {
+            let isFirst = pending.withLock { pending in
+                pending.metrics = RunMetrics(
+                    steps: metrics.steps + pending.metrics.steps,
+                    validations: metrics.validations + pending.metrics.validations,
+                    samples: metrics.samples + pending.metrics.samples,
+                    checkpoints: metrics.checkpoints + pending.metrics.checkpoints)
+                defer { pending.complained = true }
+                return !pending.complained
+            }
+            if isFirst { complain("\(error); training goes on") }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+import Foundation
+import GRDB
+
+/// The history of runs, of every run folder on this machine: settings, metrics, samples and checkpoints, in one SQLite file.
+///
+/// ```swift
+/// let store = try RunStore(at: RunStore.defaultURL())
+/// for run in try store.runs() { print(run.name, run.state(), run.step) }
+/// ```
+///
+/// Several trainings write to it at once and others read meanwhile (write-ahead log). A process may be killed at any moment:
+/// what it had committed stays.
+public final class RunStore: Sendable {
+    public let url: URL
+    let database: DatabasePool
+
+    /// `$FEEDBACK_RUNS`, else `feedback/runs.sqlite` in `$XDG_DATA_HOME`, by default `~/.local/share`.
+    public static func defaultURL(_ environment: [String: String] = ProcessInfo.processInfo.environment) -> URL {
+        if let path = environment["FEEDBACK_RUNS"], !path.isEmpty { return URL(filePath: path) }
+        let data = environment["XDG_DATA_HOME"].flatMap { $0.hasPrefix("/") ? URL(filePath: $0) : nil }
+        let home = environment["HOME"].map { URL(filePath: $0) } ?? FileManager.default.homeDirectoryForCurrentUser
+        return (data ?? home.appending(path: ".local/share")).appending(path: "feedback/runs.sqlite")
+    }
+
+    /// Opens the history, a new one where there is none. Throws where the file cannot be had or is no history.
+    public init(at url: URL) throws(RunStoreError) {
+        self.url = url
+        do {
+            try FileManager.default.createDirectory(
+                at: url.deletingLastPathComponent(), withIntermediateDirectories: true)
+            var configuration = Configuration()
+            configuration.busyMode = .timeout(10)
+            configuration.label = "runs"
+            database = try DatabasePool(path: url.path, configuration: configuration)
+            try database.writeWithoutTransaction { db in
+                try db.inTransaction(.immediate) {
+                    let version = try Int.fetchOne(db, sql: "PRAGMA user_version")!
+                    guard version <= Self.version else { throw RunStoreError("it is of a later version of feedback") }
+                    if version == 0 { try db.execute(sql: Self.schema) }
+                    return .commit
+                }
+            }
+        } catch {
+            throw RunStoreError(
+                "cannot open the run history \(url.path): \(explain(error)); name another file with --runs")
+        }
+    }
+
+    private static let version = 1
+    private static let schema = """
+        CREATE TABLE runs (
+            id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, folder TEXT NOT NULL, status TEXT NOT NULL,
+            configuration TEXT NOT NULL, revision TEXT, machine TEXT NOT NULL, host TEXT NOT NULL, process INTEGER NOT NULL,
+            created REAL NOT NULL, updated REAL NOT NULL, ended REAL, step INTEGER NOT NULL, totalSteps INTEGER NOT NULL,
+            loss REAL, validation REAL, bestValidation REAL, tokensPerSecond REAL, failure TEXT);
+        CREATE INDEX runsByFolder ON runs (folder);
+        CREATE TABLE steps (
+            run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, step INTEGER NOT NULL, time REAL NOT NULL,
+            loss REAL NOT NULL, accuracy REAL NOT NULL, learningRate REAL NOT NULL, gradientNorm REAL NOT NULL,
+            seconds REAL NOT NULL, tokens INTEGER NOT NULL, PRIMARY KEY (run, step)) WITHOUT ROWID;
+        CREATE TABLE validations (
+            run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, step INTEGER NOT NULL, time REAL NOT NULL,
+            loss REAL NOT NULL, bitsPerCharacter REAL NOT NULL, perplexity REAL NOT NULL, accuracy REAL NOT NULL,
+            tokens INTEGER NOT NULL, layerWeights TEXT, PRIMARY KEY (run, step)) WITHOUT ROWID;
+        CREATE TABLE samples (
+            run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, step INTEGER NOT NULL, time REAL NOT NULL,
+            text TEXT NOT NULL, PRIMARY KEY (run, step)) WITHOUT ROWID;
+        CREATE TABLE checkpoints (
+            run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, step INTEGER NOT NULL, time REAL NOT NULL,
+            path TEXT NOT NULL, PRIMARY KEY (run, step)) WITHOUT ROWID;
+        PRAGMA user_version = 1;
+        """
+
+    // MARK: Reading
+
+    /// All runs, newest first.
+    public func runs() throws(RunStoreError) -> [Run] {
+        try read { try Run.order(Column("id").desc).fetchAll($0) }
+    }
+
+    /// The run of an id, of a folder, or the newest of a name.
+    public func run(_ asked: String) throws(RunStoreError) -> Run {
+        let folder = URL(filePath: asked).standardizedFileURL.path
+        let run = try read { db in
+            try Run.fetchOne(db, sql: "SELECT * FROM runs WHERE id = ?", arguments: [Int64(asked)])
+                ?? Run.fetchOne(
+                    db, sql: "SELECT * FROM runs WHERE folder = ? OR name = ? ORDER BY id DESC",
+                    arguments: [folder, asked])
+        }
+        guard let run else {
+            throw RunStoreError("there is no run \(asked) in \(url.path); feedback runs list shows those there are")
+        }
+        return run
+    }
+
+    /// The metrics of a run after a step.
+    public func metrics(_ run: Int64, after step: Int = -1) throws(RunStoreError) -> RunMetrics {
+        try read { db in
+            func rows<Row: FetchableRecord & TableRecord>() throws -> [Row] {
+                try Row.filter(Column("run") == run && Column("step") > step).order(Column("step")).fetchAll(db)
+            }
+            return RunMetrics(
+                steps: try rows(), validations: try rows(), samples: try rows(), checkpoints: try rows())
+        }
+    }
+
+    /// A run's training loss as so many means at most, first to last: enough for a small picture.
+    public func losses(_ run: Int64, points: Int) throws(RunStoreError) -> [Double] {
+        try read { db in
+            try Double.fetchAll(
+                db,
+                sql: """
+                    SELECT AVG(loss) FROM (SELECT loss, NTILE(?) OVER (ORDER BY step) AS part FROM steps WHERE run = ?)
+                    GROUP BY part ORDER BY part
+                    """, arguments: [points, run])
+        }
+    }
+
+    /// Removes a run and its metrics from the history; its folder stays. Throws where it is being trained.
+    public func delete(_ run: Run) throws(RunStoreError) {
+        guard run.state() != .running else {
+            throw RunStoreError("run \(run.id!) (\(run.name)) is being trained; stop it first")
+        }
+        _ = try write { try Run.deleteOne($0, key: run.id) }
+    }
+
+    func read<Value>(_ body: (Database) throws -> Value) throws(RunStoreError) -> Value {
+        do { return try database.read(body) } catch {
+            throw RunStoreError("cannot read the run history \(url.path): \(explain(error))")
+        }
+    }
+
+    func write<Value>(_ body: (Database) throws -> Value) throws(RunStoreError) -> Value {
+        do { return try database.write(body) } catch {
+            throw RunStoreError("cannot write the run history \(url.path): \(explain(error))")
+        }
+    }
+}
+
+/// A run history that cannot be used, and what to do.
+public struct RunStoreError: Error, Equatable, CustomStringConvertible {
+    public let description: String
+    init(_ description: String) { self.description = description }
+}
+
+private func explain(_ error: any Error) -> String {
+    switch error {
+    case let error as RunStoreError: error.description
+    case let error as DatabaseError: error.message ?? "\(error.resultCode)"
+    default: error.localizedDescription
+    }
+}

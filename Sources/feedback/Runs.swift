@@ -1,0 +1,166 @@
+import ArgumentParser
+import FeedbackRuns
+import Foundation
+
+struct Runs: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Shows the history of runs.",
+        discussion: """
+            Every training enters itself: its settings, metrics, samples and checkpoints. A RUN is an id of the list, a run's \
+            name, or its folder.
+
+            Examples:
+              feedback runs list
+              feedback runs show 12
+              feedback runs compare 12 13
+              feedback runs export 12 --format csv > run.csv
+              feedback runs delete 12
+            """,
+        subcommands: [List.self, Show.self, Compare.self, Export.self, Delete.self], defaultSubcommand: List.self)
+
+    struct List: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Lists all runs, newest first.")
+        @OptionGroup var history: HistoryOptions
+
+        func run() throws {
+            let runs = try history.store().runs()
+            if runs.isEmpty { return print("no runs yet; feedback train --preset demo makes one") }
+            print(
+                table(
+                    ["id", "name", "state", "step", "loss", "validation", "best", "began"],
+                    runs.map { run in
+                        [
+                            "\(run.id!)", run.name, run.state().rawValue, "\(run.step)/\(run.totalSteps)",
+                            number(run.loss), number(run.validation), number(run.bestValidation), date(run.created),
+                        ]
+                    }))
+        }
+    }
+
+    struct Show: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Shows a run: how it went, and its settings.")
+        @Argument(help: ArgumentHelp("An id, a name or a folder.", valueName: "run"))
+        var asked: String
+        @OptionGroup var history: HistoryOptions
+
+        func run() throws {
+            let store = try history.store()
+            let run = try store.run(asked)
+            let metrics = try store.metrics(run.id!)
+            var lines: [(String, String?)] = [
+                ("run", "\(run.id!), \(run.name)"), ("state", run.state().rawValue), ("failure", run.failure),
+                ("folder", run.folder), ("revision", run.revision), ("machine", run.machine),
+                ("began", date(run.created)), ("ended", run.ended.map(date)),
+                ("steps", "\(run.step) of \(run.totalSteps)"),
+                ("training time", duration(metrics.steps.reduce(0) { $0 + $1.seconds })),
+                ("tokens/s", run.tokensPerSecond.map { grouped(Int($0)) }), ("loss", run.loss.map(number)),
+                ("validation", run.validation.map(number)), ("best", run.bestValidation.map(number)),
+                ("checkpoint", metrics.checkpoints.last?.path),
+            ]
+            if let weights = metrics.validations.last?.layerWeights {
+                lines.append(
+                    ("layer weights", weights.map { String(format: "%.3f", $0) }.joined(separator: " ")))
+            }
+            print(table(nil, lines.compactMap { name, text in text.map { [name, $0] } }))
+            print("\nsettings")
+            print(table(nil, run.configuration.sorted { $0.key < $1.key }.map { [$0.key, $0.value] }))
+            if let sample = metrics.samples.last { print("\nsample of step \(sample.step)\n\(sample.text)") }
+        }
+    }
+
+    struct Compare: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Shows how runs ended, and the settings in which they differ.")
+        @Argument(help: "Ids, names or folders.")
+        var runs: [String]
+        @OptionGroup var history: HistoryOptions
+
+        func validate() throws {
+            if runs.count < 2 { throw ValidationError("give at least two runs to compare") }
+        }
+
+        func run() throws {
+            let store = try history.store()
+            let runs = try self.runs.map { try store.run($0) }
+            let names = Set(runs.flatMap(\.configuration.keys)).sorted()
+            let differing = names.filter { name in Set(runs.map { $0.configuration[name] }).count > 1 }
+            var rows: [[String]] = [
+                ["state"] + runs.map { $0.state().rawValue },
+                ["step"] + runs.map { "\($0.step)/\($0.totalSteps)" },
+                ["loss"] + runs.map { number($0.loss) },
+                ["validation"] + runs.map { number($0.validation) },
+                ["best"] + runs.map { number($0.bestValidation) },
+                ["tokens/s"] + runs.map { $0.tokensPerSecond.map { grouped(Int($0)) } ?? "-" },
+            ]
+            rows += differing.map { name in [name] + runs.map { $0.configuration[name] ?? "-" } }
+            print(table([""] + runs.map { "\($0.id!) \($0.name)" }, rows))
+        }
+    }
+
+    struct Export: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Prints a run's metrics as CSV or JSON Lines.")
+        @Argument(help: ArgumentHelp("An id, a name or a folder.", valueName: "run"))
+        var asked: String
+        @Option(help: "csv, a line a step; or jsonl, everything, an object a line.")
+        var format = RunExport.csv
+        @OptionGroup var history: HistoryOptions
+
+        func run() throws {
+            let store = try history.store()
+            let run = try store.run(asked)
+            print(try format.text(run, try store.metrics(run.id!)), terminator: "")
+        }
+    }
+
+    struct Delete: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Removes runs from the history; their folders stay.")
+        @Argument(help: "Ids, names or folders.")
+        var runs: [String]
+        @OptionGroup var history: HistoryOptions
+
+        func run() throws {
+            let store = try history.store()
+            // All are found before the first goes.
+            for run in try runs.map({ try store.run($0) }) {
+                try store.delete(run)
+                print("deleted run \(run.id!) (\(run.name)); its folder \(run.folder) is untouched")
+            }
+        }
+    }
+}
+
+extension RunExport: ExpressibleByArgument {}
+
+/// Where the history of runs is.
+struct HistoryOptions: ParsableArguments {
+    @Option(
+        name: .customLong("runs"),
+        help: ArgumentHelp(
+            "The run history; by default feedback/runs.sqlite in the XDG data folder.", valueName: "file"))
+    var path: String?
+
+    func store() throws -> RunStore { try RunStore(at: path.map { URL(filePath: $0) } ?? RunStore.defaultURL()) }
+}
+
+private func number(_ value: Double?) -> String { value.map(number) ?? "-" }
+private func number(_ value: Double) -> String { String(format: "%.4f", value) }
+
+private func date(_ seconds: Double) -> String {
+    Date(timeIntervalSince1970: seconds).formatted(
+        .verbatim(
+            "\(year: .defaultDigits)-\(month: .twoDigits)-\(day: .twoDigits) \(hour: .twoDigits(clock: .twentyFourHour, hourCycle: .zeroBased)):\(minute: .twoDigits)",
+            locale: Locale(identifier: "en_US_POSIX"), timeZone: .current, calendar: Calendar(identifier: .gregorian)))
+}
+
+/// Rows in columns as wide as they need.
+private func table(_ header: [String]?, _ rows: [[String]]) -> String {
+    let all = (header.map { [$0] } ?? []) + rows
+    let columns = all.map(\.count).max() ?? 0
+    let widths = (0..<columns).map { column in all.map { $0.count > column ? $0[column].count : 0 }.max()! }
+    return all.map { row in
+        row.enumerated().map { column, text in
+            column == row.count - 1 ? text : text + String(repeating: " ", count: widths[column] - text.count)
+        }.joined(separator: "  ")
+    }.joined(separator: "\n")
+}

@@ -1,0 +1,225 @@
+import FeedbackTraining
+import FeedbackTransformer
+import Foundation
+import Synchronization
+import Testing
+
+@testable import FeedbackRuns
+
+/// A folder for one test's history, and small runs to enter into it.
+final class Place {
+    let url = FileManager.default.temporaryDirectory.appending(path: "feedback-runs-\(UUID().uuidString)")
+    var history: URL { url.appending(path: "data/runs.sqlite") }
+
+    init() throws { try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true) }
+    deinit { try? FileManager.default.removeItem(at: url) }
+
+    func store() throws -> RunStore { try RunStore(at: history) }
+
+    /// A small run of a few steps; `events` has everything that happened.
+    func train(
+        _ name: String, steps: Int = 12, stopAt: Int? = nil, resume: Bool = false, events: inout [TrainingEvent]
+    ) throws -> RunRecorder {
+        let corpus = try TextCorpus(name: "small", text: String(repeating: "to be or not to be, that is it. ", count: 40))
+        var configuration = RunConfiguration()
+        (configuration.layers, configuration.dModel, configuration.heads, configuration.dFF) = (2, 16, 2, 32)
+        (configuration.sequenceLength, configuration.batchSize, configuration.threads) = (8, 2, 1)
+        (configuration.length, configuration.evalInterval) = (.steps(steps), 5)
+        (configuration.sampleInterval, configuration.checkpointInterval) = (6, 4)
+        let url = url.appending(path: name)
+        let folder = try resume ? RunFolder(opening: url) : RunFolder(creating: url, configuration: configuration)
+        let trainer =
+            try resume ? Trainer(resuming: folder, corpus: corpus) : Trainer(configuration, corpus: corpus)
+        let recorder = try RunRecorder(store(), trainer, folder: url) { Issue.record("\($0)") }
+        let ending = try trainer.run(in: folder) { event in
+            events.append(event)
+            recorder.record(event, layerWeights: trainer.model.layerWeights)
+        } shouldStop: {
+            trainer.step == stopAt
+        }
+        recorder.end(ending == .stopped ? .interrupted : .finished)
+        return recorder
+    }
+}
+
+/// What several threads have to say.
+final class Notes: Sendable {
+    private let notes = Mutex<[String]>([])
+    var all: [String] { notes.withLock { $0 } }
+    func add(_ note: String) { notes.withLock { $0.append(note) } }
+}
+
+@Suite struct RunStoreTests {
+    @Test func remembersEverythingThatHappened() throws {
+        let place = try Place()
+        var events: [TrainingEvent] = []
+        let recorder = try place.train("first", events: &events)
+        let store = try place.store()
+        let run = try store.run("first")
+        #expect(run.id == recorder.id && run.status == .finished && run.state() == .finished)
+        #expect(run.step == 12 && run.totalSteps == 12 && run.ended != nil && run.failure == nil)
+        #expect(run.configuration["d-model"] == "16" && run.configuration["steps"] == "12")
+        #expect(!run.machine.isEmpty && run.folder == place.url.appending(path: "first").standardizedFileURL.path)
+        #expect(try store.run("\(recorder.id)") == run && store.run(run.folder) == run)
+
+        let metrics = try store.metrics(recorder.id)
+        var (steps, validations, samples, checkpoints) = (0, 0, 0, 0)
+        for event in events {
+            switch event {
+            case .step(let step):
+                let row = metrics.steps[steps]
+                #expect(row.step == step.number && row.loss == step.loss && row.gradientNorm == step.gradientNorm)
+                #expect(row.learningRate == step.learningRate && row.seconds == step.seconds)
+                #expect(row.accuracy == step.accuracy && row.tokens == step.tokens)
+                steps += 1
+            case .validation(let step, let evaluation):
+                let row = metrics.validations[validations]
+                #expect(row.step == step && row.loss == evaluation.loss && row.tokens == evaluation.tokens)
+                #expect(row.layerWeights?.count == 3 && abs(row.layerWeights!.reduce(0, +) - 1) < 1e-9)
+                validations += 1
+            case .sample(let step, let text):
+                #expect(metrics.samples[samples].step == step && metrics.samples[samples].text == text)
+                samples += 1
+            case .checkpoint(let step, let url):
+                let row = metrics.checkpoints[checkpoints]
+                #expect(row.step == step && row.path == url.standardizedFileURL.path)
+                checkpoints += 1
+            }
+        }
+        #expect([steps, validations, samples, checkpoints].min()! > 0)
+        #expect(steps == metrics.steps.count && validations == metrics.validations.count)
+        #expect(samples == metrics.samples.count && checkpoints == metrics.checkpoints.count)
+        #expect(run.loss == metrics.steps.last?.loss && run.validation == metrics.validations.last?.loss)
+        #expect(run.bestValidation == metrics.validations.map(\.loss).min())
+        #expect(try store.metrics(recorder.id, after: 9).steps.map(\.step) == [10, 11, 12])
+    }
+
+    /// A run that goes on is the same run; what it does again is there once.
+    @Test func goesOnWithARun() throws {
+        let place = try Place()
+        var events: [TrainingEvent] = []
+        let first = try place.train("run", stopAt: 7, events: &events)
+        let store = try place.store()
+        #expect(try store.run("run").status == .interrupted)
+        try store.write { db in
+            try db.execute(
+                sql: """
+                    INSERT INTO steps SELECT run, 8, time, loss, accuracy, learningRate, gradientNorm, seconds, tokens
+                    FROM steps WHERE step = 7
+                    """)
+        }
+        let created = try store.run("run").created
+        let second = try place.train("run", resume: true, events: &events)
+        #expect(second.id == first.id)
+        #expect(try store.metrics(first.id).steps.map(\.step) == Array(1...12))
+        let run = try store.run("run")
+        #expect(run.status == .finished && run.created == created)
+        // Another run in a folder of that name is another run.
+        try FileManager.default.removeItem(at: place.url.appending(path: "run"))
+        #expect(try place.train("run", events: &events).id > first.id)
+        #expect(try store.runs().count == 2)
+    }
+
+    @Test func severalWriteAtOnce() throws {
+        let place = try Place()
+        let queue = OperationQueue()
+        let failures = Notes()
+        for index in 0..<4 {
+            queue.addOperation { [place = Unsafe(place)] in
+                var events: [TrainingEvent] = []
+                do { _ = try place.value.train("run-\(index)", steps: 40, events: &events) } catch {
+                    failures.add("\(error)")
+                }
+            }
+        }
+        queue.waitUntilAllOperationsAreFinished()
+        #expect(failures.all.isEmpty, "\(failures.all)")
+        let store = try place.store()
+        for run in try store.runs() { #expect(try store.metrics(run.id!).steps.map(\.step) == Array(1...40)) }
+        #expect(try store.runs().count == 4)
+    }
+
+    private struct Unsafe<Value>: @unchecked Sendable {
+        let value: Value
+        init(_ value: Value) { self.value = value }
+    }
+
+    @Test func tellsWhoHasCrashed() throws {
+        let place = try Place()
+        var events: [TrainingEvent] = []
+        _ = try place.train("run", events: &events)
+        var run = try place.store().run("run")
+        run.status = .running
+        #expect(run.state() == .running)
+        #expect(run.state(at: Date(timeIntervalSince1970: run.updated + 61)) == .crashed)
+        let child = Process()
+        child.executableURL = URL(filePath: "/bin/sh")
+        child.arguments = ["-c", "exit 0"]
+        try child.run()
+        child.waitUntilExit()
+        run.process = child.processIdentifier
+        #expect(run.state() == .crashed)
+        run.host = "elsewhere"
+        #expect(run.state(at: Date(timeIntervalSince1970: run.updated + 5)) == .running)
+        run.status = .finished
+        #expect(run.state() == .finished)
+    }
+
+    @Test func deletesWhatIsNotRunning() throws {
+        let place = try Place()
+        var events: [TrainingEvent] = []
+        _ = try place.train("one", events: &events)
+        _ = try place.train("two", events: &events)
+        let store = try place.store()
+        var running = try store.run("two")
+        running.status = .running
+        #expect(throws: RunStoreError.self) { try store.delete(running) }
+        let one = try store.run("one")
+        try store.delete(one)
+        #expect(try store.runs().map(\.name) == ["two"])
+        #expect(try store.metrics(one.id!) == RunMetrics(steps: [], validations: [], samples: [], checkpoints: []))
+        #expect(throws: RunStoreError.self) { try store.run("one") }
+    }
+
+    @Test func filesThatAreNoHistoryAreRefused() throws {
+        let place = try Place()
+        let text = place.url.appending(path: "text")
+        try Data("this is not a database, not at all; it is longer than a header of one hundred bytes, to be sure."
+            .utf8 + Array(repeating: 0x20, count: 200)).write(to: text)
+        #expect {
+            try RunStore(at: text)
+        } throws: { "\($0)".contains("text: ") && "\($0)".contains("--runs") }
+        #expect(throws: RunStoreError.self) { try RunStore(at: text.appending(path: "below/runs.sqlite")) }
+        _ = try place.store().write { try $0.execute(sql: "PRAGMA user_version = 99") }
+        #expect {
+            try place.store()
+        } throws: { "\($0)".contains("later version") }
+    }
+
+    @Test func placeOfTheHistory() {
+        #expect(RunStore.defaultURL(["FEEDBACK_RUNS": "/a/b.sqlite", "HOME": "/h"]).path == "/a/b.sqlite")
+        #expect(RunStore.defaultURL(["XDG_DATA_HOME": "/x", "HOME": "/h"]).path == "/x/feedback/runs.sqlite")
+        #expect(RunStore.defaultURL(["HOME": "/h"]).path == "/h/.local/share/feedback/runs.sqlite")
+    }
+
+    /// Where the history cannot be written, training goes on, and says so once.
+    @Test func complainsOnce() throws {
+        let place = try Place()
+        let corpus = try TextCorpus(name: "small", text: String(repeating: "to be or not to be. ", count: 40))
+        var configuration = RunConfiguration()
+        (configuration.layers, configuration.dModel, configuration.heads, configuration.dFF) = (1, 8, 1, 8)
+        (configuration.sequenceLength, configuration.batchSize, configuration.length) = (4, 1, .steps(3))
+        let trainer = try Trainer(configuration, corpus: corpus)
+        let store = try place.store()
+        let complaints = Notes()
+        let recorder = try RunRecorder(store, trainer, folder: place.url.appending(path: "run")) { complaints.add($0) }
+        try store.write { try $0.execute(sql: "ALTER TABLE steps RENAME TO gone") }
+        try trainer.run { recorder.record($0) }
+        Thread.sleep(forTimeInterval: 1.2)
+        #expect(complaints.all.count == 1 && complaints.all[0].contains("training goes on"))
+        // What could not be written is written as soon as it can be.
+        try store.write { try $0.execute(sql: "ALTER TABLE gone RENAME TO steps") }
+        recorder.end(.finished)
+        #expect(try store.metrics(recorder.id).steps.map(\.step) == [1, 2, 3])
+    }
+}
