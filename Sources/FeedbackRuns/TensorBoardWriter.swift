@@ -90,7 +90,9 @@ public final class TensorBoardWriter {
     }
 
     private func write(_ event: Message) throws(FileError) {
-        func littleEndian(_ value: some FixedWidthInteger) -> Data { withUnsafeBytes(of: value.littleEndian) { Data($0) } }
+        func littleEndian(_ value: some FixedWidthInteger) -> Data {
+            withUnsafeBytes(of: value.littleEndian) { Data($0) }
+        }
         let length = littleEndian(UInt64(event.data.count))
         let record =
             length + littleEndian(maskedChecksum(length)) + event.data + littleEndian(maskedChecksum(event.data))
