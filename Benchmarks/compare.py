@@ -1,4 +1,4 @@
-"""Compares ways to train: validation loss against training time, a table and a picture (needs matplotlib).
+"""Compares ways to train: validation loss, or accuracy, against training time; a table and a picture (needs matplotlib).
 
     python Benchmarks/compare.py --output picture.png "feedback=runs/a-1,runs/a-2" "parallel, then feedback=runs/p-1+runs/f-1"
 
@@ -32,6 +32,7 @@ def validations(runs):
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("ways", nargs="+", metavar="NAME=RUN[+RUN],…")
 parser.add_argument("--output", type=pathlib.Path, required=True)
+parser.add_argument("--accuracy", action="store_true", help="draw accuracy instead of loss")
 arguments = parser.parse_args()
 
 figure, axes = plt.subplots(figsize=(7, 3.8), dpi=130)
@@ -41,8 +42,9 @@ for index, way in enumerate(arguments.ways):
     curves = [validations(map(pathlib.Path, run.split("+"))) for run in runs.split(",")]
     for number, (points, _) in enumerate(curves):
         axes.plot(
-            [seconds for seconds, _, _ in points], [loss for _, loss, _ in points], ".-", color=f"C{index}", linewidth=1,
-            markersize=4, alpha=0.75, label=None if number else name)
+            [seconds for seconds, _, _ in points],
+            [100 * accuracy if arguments.accuracy else loss for _, loss, accuracy in points], ".-", color=f"C{index}",
+            linewidth=1, markersize=4, alpha=0.75, label=None if number else name)
     ends = [points[-1] for points, _ in curves]
     losses = ", ".join(f"{loss:.4f}" for _, loss, _ in ends)
     print(
@@ -50,7 +52,8 @@ for index, way in enumerate(arguments.ways):
         f"| {100 * statistics.median(accuracy for _, _, accuracy in ends):.1f} % "
         f"| {statistics.median(seconds for seconds, _, _ in ends):.0f} "
         f"| {statistics.median(steps for _, steps in curves):,.0f} |")
-axes.set(xlabel="seconds of training", ylabel="validation loss, nats")
+axes.set(
+    xlabel="seconds of training", ylabel="validation accuracy, %" if arguments.accuracy else "validation loss, nats")
 axes.grid(alpha=0.25)
 axes.legend(frameon=False, fontsize=8)
 figure.tight_layout()
