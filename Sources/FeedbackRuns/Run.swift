@@ -65,7 +65,10 @@ public struct RunMetrics: Codable, Equatable, Sendable {
         var run: Int64
         public var step: Int
         public var time: Double
-        public var loss, accuracy, learningRate, gradientNorm, seconds: Double
+        public var loss, accuracy, learningRate: Double
+        /// nil where it was not finite, and so changed nothing.
+        public var gradientNorm: Double?
+        public var seconds: Double
         public var tokens: Int
     }
     public struct Validation: Codable, Equatable, Sendable, FetchableRecord, PersistableRecord {

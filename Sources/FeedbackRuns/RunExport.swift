@@ -2,7 +2,7 @@ import Foundation
 
 /// A run's metrics as a file for other programs.
 public enum RunExport: String, CaseIterable, Sendable {
-    /// A line a step, with a header; columns of a validation are empty at steps without one.
+    /// A line a step, with a header; what a step does not have is empty.
     case csv
     /// An object a line: the run, then its steps, validations, samples and checkpoints, each with its `kind`.
     case jsonl
@@ -22,14 +22,11 @@ public enum RunExport: String, CaseIterable, Sendable {
         ]
         for step in metrics.steps {
             var fields = ["\(step.step)"]
-            fields += [step.time, step.loss, step.accuracy, step.learningRate, step.gradientNorm, step.seconds].map {
-                "\($0)"
-            }
-            fields.append("\(step.tokens)")
             let validation = validations[step.step]
-            fields += [validation?.loss, validation?.bitsPerCharacter, validation?.accuracy].map { number in
-                number.map { "\($0)" } ?? ""
-            }
+            func field(_ number: Double?) -> String { number.map { "\($0)" } ?? "" }
+            fields += [step.time, step.loss, step.accuracy, step.learningRate, step.gradientNorm, step.seconds].map(field)
+            fields.append("\(step.tokens)")
+            fields += [validation?.loss, validation?.bitsPerCharacter, validation?.accuracy].map(field)
             lines.append(fields.joined(separator: ","))
         }
         return lines.joined(separator: "\n") + "\n"

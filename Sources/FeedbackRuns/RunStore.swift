@@ -56,7 +56,7 @@ public final class RunStore: Sendable {
         CREATE INDEX runsByFolder ON runs (folder);
         CREATE TABLE steps (
             run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, step INTEGER NOT NULL, time REAL NOT NULL,
-            loss REAL NOT NULL, accuracy REAL NOT NULL, learningRate REAL NOT NULL, gradientNorm REAL NOT NULL,
+            loss REAL NOT NULL, accuracy REAL NOT NULL, learningRate REAL NOT NULL, gradientNorm REAL,
             seconds REAL NOT NULL, tokens INTEGER NOT NULL, PRIMARY KEY (run, step)) WITHOUT ROWID;
         CREATE TABLE validations (
             run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, step INTEGER NOT NULL, time REAL NOT NULL,

@@ -16,6 +16,8 @@ extension Trainer {
         var bestLoss: Double?
         var bestStep: Int?
         var evaluationsSinceBest: Int
+        /// Where there are any.
+        var skips: Int?
         var settings: [String: String]
         var dataDigest: String
     }
@@ -52,7 +54,7 @@ extension Trainer {
             State(
                 step: step, updates: optimizer.updates, stage: stage, loader: loader.cursor, bestLoss: best?.loss,
                 bestStep: best?.step, evaluationsSinceBest: evaluationsSinceBest,
-                settings: Self.settings(configuration), dataDigest: dataDigest))
+                skips: skips > 0 ? skips : nil, settings: Self.settings(configuration), dataDigest: dataDigest))
         try writeFile(folder.appending(path: "training.json")) { try $0.write(contentsOf: state) }
     }
 
@@ -71,7 +73,8 @@ extension Trainer {
             throw FileError("\(file.path) is damaged: \(explain(error))")
         }
         guard state.version == 1, (0...totalSteps).contains(state.step), state.updates >= 0,
-            configuration.stages.indices.contains(state.stage), state.evaluationsSinceBest >= 0
+            configuration.stages.indices.contains(state.stage), state.evaluationsSinceBest >= 0,
+            (0...Self.mostSkips).contains(state.skips ?? 0)
         else { throw FileError("\(file.path) is damaged or of another version") }
         let settings = Self.settings(self.configuration)
         for name in Setting.all.map(\.name) where settings[name] != state.settings[name] {
@@ -100,6 +103,7 @@ extension Trainer {
         step = state.step
         best = state.bestLoss.flatMap { loss in state.bestStep.map { (loss, $0) } }
         evaluationsSinceBest = state.evaluationsSinceBest
+        skips = state.skips ?? 0
         enter(stage: state.stage)
         try loader.resume(at: state.loader)
         if self.configuration.streams == true { try resumeMemory(checkpoint.appending(path: "memory.safetensors")) }

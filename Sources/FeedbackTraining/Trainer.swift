@@ -35,6 +35,9 @@ public final class Trainer {
     let schedule: Schedule
     private(set) var pass: TrainingPass
     private(set) var lastGradientNorm = Double.nan
+    /// Steps in a row whose gradient was not finite.
+    var skips = 0
+    static let mostSkips = 10
     private let corpus: any Corpus
     private let validation: TokenStream
     private var evaluator: Evaluator?
@@ -200,8 +203,8 @@ public final class Trainer {
         /// Mean cross-entropy of the batch in nats, before the update.
         public let loss: Double
         public let learningRate: Double
-        /// Before clipping.
-        public let gradientNorm: Double
+        /// Before clipping; nil where it was not finite, and so changed nothing.
+        public let gradientNorm: Double?
         /// Wall-clock time of the step.
         public let seconds: Double
         /// Tokens predicted.
@@ -210,8 +213,12 @@ public final class Trainer {
         public let accuracy: Double
     }
 
-    /// One update, from one batch or from as many as are accumulated. Where loss or gradient are not finite it throws,
-    /// and the model stays as it was.
+    /// One update, from one batch or from as many as are accumulated.
+    ///
+    /// A gradient that is not finite changes nothing: far back through the recurrence it may overflow now and then, and the
+    /// next batch's does not. What is carried is forgotten then, as memories that have grown from step to step are what makes
+    /// it overflow. Where that happens eleven times in a row, or the loss is not finite, it throws, and the model stays as it
+    /// was.
     public func trainStep() throws(TrainingError) -> Step {
         let start = ContinuousClock.now
         enter(stage: configuration.stages.lastIndex { $0.start <= step }!)
@@ -224,17 +231,19 @@ public final class Trainer {
         let loss = sum.loss / Double(max(1, sum.targets))
         let rate = schedule.learningRate(step: step + 1)
         let norm = loss.isFinite ? optimizer.update(pass, learningRate: rate) : pass.gradientNorm()
-        guard loss.isFinite, norm.isFinite else {
+        guard loss.isFinite, norm.isFinite || skips < Self.mostSkips else {
             throw TrainingError(
                 step: step + 1, what: loss.isFinite ? "the gradient is not finite" : "the loss is not finite",
                 learningRate: rate, gradientNorm: norm, lastGradientNorm: lastGradientNorm)
         }
         step += 1
         lastGradientNorm = norm
+        skips = norm.isFinite ? 0 : skips + 1
+        if !norm.isFinite { pass.forget() }
         let seconds = (ContinuousClock.now - start) / .seconds(1)
         return Step(
-            number: step, loss: loss, learningRate: rate, gradientNorm: norm, seconds: seconds, tokens: sum.targets,
-            accuracy: Double(sum.correct) / Double(max(1, sum.targets)))
+            number: step, loss: loss, learningRate: rate, gradientNorm: norm.isFinite ? norm : nil, seconds: seconds,
+            tokens: sum.targets, accuracy: Double(sum.correct) / Double(max(1, sum.targets)))
     }
 
     /// The model's loss on the whole validation data, memory carried.

@@ -39,6 +39,9 @@ struct TrainingProgress {
                 console.print(
                     "step \(step.number): sequences of \(sequenceLength) from here on, \(trainer.batchSize) at a time")
             }
+            if step.gradientNorm == nil {
+                console.print("step \(step.number): the gradient is not finite; the step is skipped")
+            }
             loss = smooth(loss, step.loss)
             if step.tokens > 0 { accuracy = smooth(accuracy, step.accuracy) }
             tokensPerSecond = smooth(tokensPerSecond, Double(trainer.tokensPerStep) / step.seconds)

@@ -162,6 +162,41 @@ func smallConfiguration() -> RunConfiguration {
         #expect(try Trainer(resuming: run, corpus: corpus).step == 2)
     }
 
+    /// A gradient that overflows while the loss is finite costs its step, nothing else: parameters and moments stay, what is
+    /// carried is forgotten, and a run that goes on from there is the same. Ten such steps in a row are borne.
+    @Test func overflowingGradientsAreSkipped() throws {
+        var configuration = smallConfiguration()
+        (configuration.length, configuration.streams) = (.steps(40), true)
+        let trainer = try Trainer(configuration, corpus: corpus)
+        _ = try trainer.trainStep()
+        let values = trainer.model.parameters["transformer.key.linear.weight"]
+        func scaleKeys(_ scale: Double) {
+            trainer.model.parameters["transformer.key.linear.weight"] = values.map { $0 * scale }
+            trainer.parametersChanged()
+        }
+        // Scores of 1e30 are a finite softmax, with a gradient in the values that is not.
+        scaleKeys(1e30)
+        let (before, moments) = (trainer.model.parameters.values, trainer.optimizer.m.values)
+        let skipped = try trainer.trainStep()
+        #expect(skipped.loss.isFinite && skipped.gradientNorm == nil && skipped.number == 2)
+        #expect(trainer.model.parameters.values == before && trainer.optimizer.m.values == moments)
+        #expect(trainer.optimizer.updates == 1)
+        for _ in 3...10 { #expect(try trainer.trainStep().gradientNorm == nil) }
+
+        scaleKeys(1)
+        let run = try RunFolder(creating: folder, configuration: trainer.configuration)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        _ = try run.save(trainer)
+        let resumed = try Trainer(resuming: run, corpus: corpus)
+        #expect(resumed.skips == 9)
+        #expect(try trainer.trainStep().loss == resumed.trainStep().loss)
+        #expect(trainer.model.parameters.values == resumed.model.parameters.values && trainer.skips == 0)
+
+        scaleKeys(1e30)
+        for _ in 0..<10 { _ = try trainer.trainStep() }
+        #expect { try trainer.trainStep() } throws: { "\($0)".contains("the gradient is not finite") }
+    }
+
     /// Training ends when the loss has not fallen for so many validations, also where it goes on from a checkpoint.
     @Test func patienceEndsARun() throws {
         var configuration = smallConfiguration()
