@@ -5,7 +5,7 @@
 
 SWIFT ?= swift
 FEEDBACK = .build/release/feedback
-PROGRAMS = --layers 2 --d-model 64 --d-ff 256 --sequence-length 32 --batch-size 32 --eval-interval 4000 \
+PROGRAMS = --layers 2 --d-model 64 --d-ff 256 --sequence-length 32 --batch-size 32 --learning-rate 1e-3 --eval-interval 4000 \
 	--sample-interval 2000 --checkpoint-interval 4000
 
 # Homebrew's headers and libraries are not on the compiler's own paths.

@@ -21,12 +21,12 @@ public enum RunExport: String, CaseIterable, Sendable {
                 + "validation_loss,validation_bits_per_character,validation_accuracy"
         ]
         for step in metrics.steps {
-            var fields = ["\(step.step)"]
             let validation = validations[step.step]
-            func field(_ number: Double?) -> String { number.map { "\($0)" } ?? "" }
-            fields += [step.time, step.loss, step.accuracy, step.learningRate, step.gradientNorm, step.seconds].map(field)
-            fields.append("\(step.tokens)")
-            fields += [validation?.loss, validation?.bitsPerCharacter, validation?.accuracy].map(field)
+            let numbers = [
+                step.time, step.loss, step.accuracy, step.learningRate, step.gradientNorm, step.seconds,
+                Double(step.tokens), validation?.loss, validation?.bitsPerCharacter, validation?.accuracy,
+            ]
+            let fields = ["\(step.step)"] + numbers.map { number in number.map { "\($0)" } ?? "" }
             lines.append(fields.joined(separator: ","))
         }
         return lines.joined(separator: "\n") + "\n"

@@ -40,7 +40,8 @@ public final class TensorBoardWriter {
                 step.number,
                 [
                     ("loss/training", step.loss), ("learning rate", step.learningRate),
-                    ("gradient norm", step.gradientNorm ?? .nan), ("tokens per second", Double(step.tokens) / step.seconds),
+                    ("gradient norm", step.gradientNorm ?? .nan),
+                    ("tokens per second", Double(step.tokens) / step.seconds),
                 ].map { scalar($0, $1) })
         case .validation(let step, let evaluation):
             try write(

@@ -22,7 +22,7 @@ import Testing
             #expect(values.count == names.count)
             #expect(Int(row["step"]!) == step.step && Double(row["loss"]!) == step.loss)
             #expect(Double(row["learning_rate"]!) == step.learningRate && Double(row["time"]!) == step.time)
-            #expect(Double(row["seconds"]!) == step.seconds && Int(row["tokens"]!) == step.tokens)
+            #expect(Double(row["seconds"]!) == step.seconds && Double(row["tokens"]!) == Double(step.tokens))
             #expect(
                 Double(row["validation_loss"]!) == metrics.validations.first { $0.step == step.step }?.loss)
         }

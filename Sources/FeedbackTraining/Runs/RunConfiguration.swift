@@ -112,7 +112,10 @@ public struct RunConfiguration: Equatable, Sendable {
 
     public init(preset: Preset) {
         switch preset {
-        case .demo: (length, evalInterval) = (.seconds(110), 500)
+        case .demo:
+            // What two minutes are best spent on: Documentation/Results.md.
+            (layers, learningRate) = (2, 4e-3)
+            (length, evalInterval) = (.seconds(110), 500)
         case .nanogptCPU: break
         case .labml, .labmlNotebook:
             (layers, dModel, heads, dFF) = (6, 512, 8, 2048)
