@@ -18,20 +18,21 @@ import matplotlib.pyplot as plt
 
 
 def validations(runs):
-    """(seconds of training, validation loss, accuracy) of runs that follow each other, and all their steps."""
+    """(steps, seconds of training, validation loss, accuracy) of runs that follow each other."""
     seconds, steps, found = 0.0, 0, []
     for line in itertools.chain.from_iterable(open(run / "metrics.jsonl") for run in runs):
         record = json.loads(line)
         if "loss" in record:
             seconds, steps = seconds + record["seconds"], steps + 1
         elif "validation" in record:
-            found.append((seconds, record["validation"]["loss"], record["validation"]["accuracy"]))
-    return found, steps
+            found.append((steps, seconds, record["validation"]["loss"], record["validation"]["accuracy"]))
+    return found
 
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("ways", nargs="+", metavar="NAME=RUN[+RUN],…")
 parser.add_argument("--output", type=pathlib.Path, required=True)
+parser.add_argument("--by-step", action="store_true", help="draw over steps: where their times were disturbed")
 parser.add_argument("--accuracy", action="store_true", help="draw accuracy instead of loss")
 arguments = parser.parse_args()
 
@@ -40,20 +41,18 @@ print("| | validation loss | of each run | accuracy | seconds of training | step
 for index, way in enumerate(arguments.ways):
     name, runs = way.split("=")
     curves = [validations(map(pathlib.Path, run.split("+"))) for run in runs.split(",")]
-    for number, (points, _) in enumerate(curves):
+    for number, points in enumerate(curves):
         axes.plot(
-            [seconds for seconds, _, _ in points],
-            [100 * accuracy if arguments.accuracy else loss for _, loss, accuracy in points], ".-", color=f"C{index}",
-            linewidth=1, markersize=4, alpha=0.75, label=None if number else name)
-    ends = [points[-1] for points, _ in curves]
-    losses = ", ".join(f"{loss:.4f}" for _, loss, _ in ends)
+            [steps if arguments.by_step else seconds for steps, seconds, _, _ in points],
+            [100 * accuracy if arguments.accuracy else loss for _, _, loss, accuracy in points], ".-",
+            color=f"C{index}", linewidth=1, markersize=4, alpha=0.75, label=None if number else name)
+    steps, seconds, losses, accuracies = zip(*(points[-1] for points in curves))
     print(
-        f"| {name} | {statistics.median(loss for _, loss, _ in ends):.4f} | {losses} "
-        f"| {100 * statistics.median(accuracy for _, _, accuracy in ends):.1f} % "
-        f"| {statistics.median(seconds for seconds, _, _ in ends):.0f} "
-        f"| {statistics.median(steps for _, steps in curves):,.0f} |")
+        f"| {name} | {statistics.median(losses):.4f} | {', '.join(f'{loss:.4f}' for loss in losses)} "
+        f"| {100 * statistics.median(accuracies):.1f} % | {statistics.median(seconds):.0f} | {statistics.median(steps):,.0f} |")
 axes.set(
-    xlabel="seconds of training", ylabel="validation accuracy, %" if arguments.accuracy else "validation loss, nats")
+    xlabel="steps" if arguments.by_step else "seconds of training",
+    ylabel="validation accuracy, %" if arguments.accuracy else "validation loss, nats")
 axes.grid(alpha=0.25)
 axes.legend(frameon=False, fontsize=8)
 figure.tight_layout()
