@@ -39,14 +39,10 @@ struct Runs: ParsableCommand {
 
     struct Show: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Shows a run: how it went, and its settings.")
-        @Argument(help: ArgumentHelp("An id, a name or a folder.", valueName: "run"))
-        var asked: String
-        @OptionGroup var history: HistoryOptions
+        @OptionGroup var asked: AskedRun
 
         func run() throws {
-            let store = try history.store()
-            let run = try store.run(asked)
-            let metrics = try store.metrics(run.id!)
+            let (run, metrics) = try asked.find()
             var lines: [(String, String?)] = [
                 ("run", "\(run.id!), \(run.name)"), ("state", run.state().rawValue), ("failure", run.failure),
                 ("folder", run.folder), ("revision", run.revision), ("machine", run.machine),
@@ -99,16 +95,13 @@ struct Runs: ParsableCommand {
 
     struct Export: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Prints a run's metrics as CSV or JSON Lines.")
-        @Argument(help: ArgumentHelp("An id, a name or a folder.", valueName: "run"))
-        var asked: String
+        @OptionGroup var asked: AskedRun
         @Option(help: "csv, a line a step; or jsonl, everything, an object a line.")
         var format = RunExport.csv
-        @OptionGroup var history: HistoryOptions
 
         func run() throws {
-            let store = try history.store()
-            let run = try store.run(asked)
-            print(try format.text(run, try store.metrics(run.id!)), terminator: "")
+            let (run, metrics) = try asked.find()
+            print(try format.text(run, metrics), terminator: "")
         }
     }
 
@@ -141,6 +134,19 @@ struct HistoryOptions: ParsableArguments {
     var path: String?
 
     func store() throws -> RunStore { try RunStore(at: path.map { URL(filePath: $0) } ?? RunStore.defaultURL()) }
+}
+
+/// One run of the history.
+struct AskedRun: ParsableArguments {
+    @Argument(help: ArgumentHelp("An id, a name or a folder.", valueName: "run"))
+    var name: String
+    @OptionGroup var history: HistoryOptions
+
+    func find() throws -> (run: Run, metrics: RunMetrics) {
+        let store = try history.store()
+        let run = try store.run(name)
+        return (run, try store.metrics(run.id!))
+    }
 }
 
 private func number(_ value: Double?) -> String { value.map(number) ?? "-" }
