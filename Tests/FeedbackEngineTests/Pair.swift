@@ -8,8 +8,8 @@ struct Pair {
     let exact = ReferenceExecutor()
     var random: RandomSource
 
-    init(_ precision: Precision = .float32, seed: UInt64 = 1) {
-        fast = CPUExecutor(precision)
+    init(_ precision: Precision = .float32, products: CPUExecutor.Products? = nil, seed: UInt64 = 1) {
+        fast = products.map { CPUExecutor(precision, products: $0) } ?? CPUExecutor(precision)
         random = RandomSource(seed: seed)
     }
 

@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "Decoding.h"
+
 /// Whether this CPU multiplies bfloat16.
 int feedback_has_bfloat16(void);
 
@@ -23,13 +25,19 @@ uint32_t feedback_read(const void *bytes, long count);
 
 // MARK: Products
 
-/// Packs weights [k, n], given as [n, k] where `transposed`, in panels of 16 columns: [⌈n / 16⌉][k][16].
-void feedback_pack_columns(const float *weights, long k, long n, int transposed, float *panels);
-/// y = x · W + b, [rows, n], of packed weights; negative numbers become 0 where `rectified`; added to y where `accumulate`.
-/// `bias` has room for whole panels, or is null.
+/// Whether the fast variant of `feedback_multiply` is the fastest way to multiply operands of a format on this CPU.
+int feedback_multiplies(feedback_format format);
+/// Packs weights [k, n], operands, given as [n, k] where `transposed`, in panels of 32 columns: [⌈n / 32⌉][groups over k][32].
+void feedback_pack_columns(
+    feedback_format format, const void *weights, long k, long n, int transposed, int32_t *panels);
+/// Groups that a product of inputs of so many groups needs room for.
+long feedback_product_room(long groups);
+/// y = x · W + b, [rows, n], of packed weights, finished as told; y has operands where told, else it is float32, as it is
+/// where it is added to. `bias` has room for whole panels, or is null. The plain variant takes float32 only; call the fast
+/// one where `feedback_multiplies`.
 void feedback_multiply(
-    const float *x, const float *panels, const float *bias, long rows, long k, long n, int rectified, int accumulate,
-    float *y);
+    feedback_format format, int fast, const void *x, const int32_t *panels, const float *bias, long rows, long k, long n,
+    feedback_finish finish, int operand, void *y, int32_t *room);
 
 // MARK: Rows
 
@@ -113,5 +121,3 @@ EACH_OPERAND(
 /// sums[c] += Σ_t a[t, before + t − reach + c].
 EACH_OPERAND(
     void, feedback_sum_offsets, const void *a, long aStride, long t0, long t1, long before, long reach, float *sums)
-
-#include "Decoding.h"

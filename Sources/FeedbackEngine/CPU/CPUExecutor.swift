@@ -11,6 +11,8 @@ public enum Precision: String, CaseIterable, Sendable {
     /// Whether this CPU and this oneDNN compute in this type.
     public var isSupported: Bool { self == .float32 || feedback_has_bfloat16() != 0 }
 
+    var format: feedback_format { self == .bfloat16 ? FEEDBACK_BFLOAT16 : FEEDBACK_FLOAT32 }
+
     /// How many times as many products of a recurrent step's shape this type takes through in a second as float32 does,
     /// measured now, in some milliseconds. CPUs that multiply bfloat16 differ: some are no faster at it.
     public func speedOverFloat32() -> Double {
@@ -35,21 +37,64 @@ public final class CPUExecutor: Executor {
     public let precision: Precision
     let kernels: OperandKernels
     /// Every product this executor has prepared, by linear map; creating one costs far more than running it.
-    var products: [[Product]] = []
+    var prepared: [[Product]] = []
     /// Room for the largest weight matrix while it is packed.
-    var packing: Buffer<State>?
+    var packing: (folded: Buffer<State>, operands: Buffer<Operand>)?
+    /// Room for the rows of a product.
+    private var room: Buffer<Operand>?
+    let products: Products
     var isNarrow: Bool { precision == .bfloat16 }
 
+    /// Who computes products with packed weights.
+    package enum Products: Sendable, CaseIterable {
+        case oneDNN
+        /// Our own kernel (CKernels/Products.c), in plain vector code; for float32 only.
+        case plain
+        /// Our own kernel, with instructions that this CPU has.
+        case fast
+
+        /// Whether this CPU can compute so in a precision.
+        package func isSupported(_ precision: Precision) -> Bool {
+            switch self {
+            case .oneDNN: precision.isSupported
+            case .plain: precision == .float32
+            case .fast: feedback_multiplies(precision.format) != 0
+            }
+        }
+
+        /// What is fastest for operands of a precision on this CPU.
+        static func best(_ precision: Precision) -> Products {
+            if Products.fast.isSupported(precision) { return .fast }
+            return precision == .float32 && !oneDNNPacksFloat32 ? .plain : .oneDNN
+        }
+
+        private static let oneDNNPacksFloat32: Bool = {
+            guard let packed = onednn_packed_create(512, 512, false) else { return false }
+            defer { onednn_packed_destroy(packed) }
+            return !onednn_packed_is_plain(packed)
+        }()
+    }
+
     /// Call on the thread that will use the executor: from then on oneDNN runs on that thread alone.
-    public init(_ precision: Precision = .float32) {
-        precondition(precision.isSupported, "this CPU does not compute in \(precision.rawValue)")
+    public convenience init(_ precision: Precision = .float32) { self.init(precision, products: .best(precision)) }
+
+    package init(_ precision: Precision, products: Products) {
+        precondition(
+            precision.isSupported && products.isSupported(precision),
+            "this CPU does not compute in \(precision.rawValue), or not so")
         self.precision = precision
+        self.products = products
         kernels = precision == .bfloat16 ? .bfloat16 : .float32
         onednn_use_one_thread()
     }
 
     deinit {
-        for product in products.joined() { onednn_product_destroy(product.handle) }
+        for product in prepared.joined() { onednn_product_destroy(product.handle) }
+    }
+
+    func room(_ groups: Int) -> Groups {
+        if room.map({ $0.all.count < groups }) ?? true { room = groupBuffer(groups) }
+        return room!.all.groups
     }
 
     public func state(_ rows: Int, _ columns: Int) -> Buffer<State> {

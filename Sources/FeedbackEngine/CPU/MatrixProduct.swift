@@ -14,30 +14,31 @@ struct Product {
     let handle: OpaquePointer
 }
 
-/// Weights [k, n] packed once for many products: in oneDNN's layout, or in panels of columns for a kernel of our own where
-/// oneDNN has no layout for this CPU but plain rows (CKernels/Products.c).
+/// Weights [k, n] packed once for many products: in oneDNN's layout, or in panels of columns for our own kernel.
 private enum PackedWeights {
     case oneDNN(OpaquePointer)
-    case panels(Buffer<State>)
+    case panels(Buffer<Operand>)
 
-    init(k: Int, n: Int, narrow: Bool) {
-        guard let packed = onednn_packed_create(Int64(k), Int64(n), narrow) else {
+    init(k: Int, n: Int, _ executor: CPUExecutor) {
+        if executor.products != .oneDNN {
+            self = .panels(groupBuffer(feedback_groups(executor.precision.format, k) * roundedUp(n)))
+            return
+        }
+        guard let packed = onednn_packed_create(Int64(k), Int64(n), executor.isNarrow) else {
             fatalError(String(cString: onednn_last_error()))
         }
-        if narrow || !onednn_packed_is_plain(packed) {
-            self = .oneDNN(packed)
-        } else {
-            onednn_packed_destroy(packed)
-            self = .panels(Buffer(elementSize: MemoryLayout<Float>.size, rows: roundedUp(n), columns: k))
-        }
+        self = .oneDNN(packed)
     }
 
-    /// Fills them from w, [n, k] where `transposed`, else [k, n].
-    func pack(_ w: UnsafePointer<Float>, k: Int, n: Int, transposed: Bool) {
+    /// Fills them from w, also given as operands, [n, k] where `transposed`, else [k, n].
+    func pack(
+        _ w: Matrix<State>, _ operands: Matrix<Operand>, k: Int, n: Int, transposed: Bool, _ precision: Precision
+    ) {
         switch self {
         case .oneDNN(let packed):
-            if onednn_pack(packed, w, transposed) != 0 { fatalError(String(cString: onednn_last_error())) }
-        case .panels(let panels): feedback_pack_columns(w, k, n, transposed ? 1 : 0, panels.all.floats)
+            if onednn_pack(packed, w.floats, transposed) != 0 { fatalError(String(cString: onednn_last_error())) }
+        case .panels(let panels):
+            feedback_pack_columns(precision.format, operands.base, k, n, transposed ? 1 : 0, panels.all.groups)
         }
     }
 
@@ -56,9 +57,9 @@ final class CPULinear: PackedLinear, @unchecked Sendable {
     /// b', with room for whole panels.
     let bias: Buffer<State>
 
-    init(inputs: Int, outputs: Int, narrow: Bool) {
-        forward = PackedWeights(k: inputs, n: outputs, narrow: narrow)
-        backward = PackedWeights(k: outputs, n: inputs, narrow: narrow)
+    init(inputs: Int, outputs: Int, _ executor: CPUExecutor) {
+        forward = PackedWeights(k: inputs, n: outputs, executor)
+        backward = PackedWeights(k: outputs, n: inputs, executor)
         bias = Buffer(elementSize: MemoryLayout<Float>.size, rows: 1, columns: roundedUp(outputs))
         super.init(inputs: inputs, outputs: outputs)
     }
@@ -69,7 +70,8 @@ final class CPULinear: PackedLinear, @unchecked Sendable {
     }
 }
 
-private func roundedUp(_ count: Int) -> Int { (count + 15) & ~15 }
+/// Whole panels.
+private func roundedUp(_ count: Int) -> Int { (count + 31) & ~31 }
 
 /// Prepares a product or stops the program: a refusal here is a defect or an unusable oneDNN, not bad input.
 private func prepare(
@@ -90,12 +92,12 @@ extension CPUExecutor {
     private func product(
         _ linear: CPULinear, _ kind: Product.Kind, rows: Int, prepare: () -> OpaquePointer
     ) -> OpaquePointer {
-        if products.count <= linear.number {
-            products.append(contentsOf: repeatElement([], count: linear.number + 1 - products.count))
+        if prepared.count <= linear.number {
+            prepared.append(contentsOf: repeatElement([], count: linear.number + 1 - prepared.count))
         }
-        for known in products[linear.number] where known.rows == rows && known.kind == kind { return known.handle }
+        for known in prepared[linear.number] where known.rows == rows && known.kind == kind { return known.handle }
         let handle = prepare()
-        products[linear.number].append(Product(kind: kind, rows: rows, handle: handle))
+        prepared[linear.number].append(Product(kind: kind, rows: rows, handle: handle))
         return handle
     }
 
@@ -131,9 +133,11 @@ extension CPUExecutor {
         if x.rows == 0 { return }
         switch weights {
         case .panels(let panels):
+            let room = room(feedback_product_room(feedback_groups(precision.format, x.columns)))
+            let finish = accumulate ? FEEDBACK_ADD : rectified ? FEEDBACK_STORE_RECTIFIED : FEEDBACK_STORE
             feedback_multiply(
-                x.floats, panels.all.floats, bias, x.rows, x.columns, y.columns, rectified ? 1 : 0, accumulate ? 1 : 0,
-                y.floats)
+                precision.format, products == .fast ? 1 : 0, x.base, panels.all.groups, bias, x.rows, x.columns,
+                y.columns, finish, Y.self == Operand.self ? 1 : 0, y.base, room)
         case .oneDNN(let packed):
             let product = product(linear, kind, rows: x.rows) {
                 prepare(
@@ -148,7 +152,7 @@ extension CPUExecutor {
     }
 
     public func makeLinear(inputs: Int, outputs: Int) -> PackedLinear {
-        CPULinear(inputs: inputs, outputs: outputs, narrow: isNarrow)
+        CPULinear(inputs: inputs, outputs: outputs, self)
     }
 
     public func pack(
@@ -156,16 +160,20 @@ extension CPUExecutor {
     ) {
         let linear = unsafeDowncast(linear, to: CPULinear.self)
         precondition(weight.rows == linear.outputs && weight.columns == linear.inputs)
-        if packing.map({ $0.all.count < weight.count }) ?? true { packing = state(1, weight.count) }
-        let folded = packing!.all.elements(0..<weight.count).shaped(linear.outputs, linear.inputs)
+        if packing.map({ $0.folded.all.count < weight.count }) ?? true {
+            packing = (state(1, weight.count), operand(1, weight.count))
+        }
+        let folded = packing!.folded.all.elements(0..<weight.count).shaped(linear.outputs, linear.inputs)
+        let operands = packing!.operands.all.elements(0..<weight.count)
         let unbiased = linear.outputs - (bias?.count ?? 0)
         for (rows, b) in [(0..<unbiased, nil), (unbiased..<linear.outputs, bias?.floats)] {
             feedback_fold(
                 weight.rows(rows).floats, norm?.gain.floats, norm?.shift.floats, b, Float(scale), rows.count,
                 linear.inputs, folded.rows(rows).floats, linear.bias.all.floats + rows.lowerBound)
         }
-        linear.forward.pack(folded.floats, k: linear.inputs, n: linear.outputs, transposed: true)
-        linear.backward.pack(folded.floats, k: linear.outputs, n: linear.inputs, transposed: false)
+        convert(folded, into: operands)
+        linear.forward.pack(folded, operands, k: linear.inputs, n: linear.outputs, transposed: true, precision)
+        linear.backward.pack(folded, operands, k: linear.outputs, n: linear.inputs, transposed: false, precision)
     }
 
     public func linear(_ x: Matrix<Operand>, _ linear: PackedLinear, into y: Matrix<Operand>, rectified: Bool) {

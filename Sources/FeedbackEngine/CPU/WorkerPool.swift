@@ -1,69 +1,128 @@
+import CKernels
 import COneDNN
 import Foundation
 import Synchronization
 
-/// Threads that each do their share of one job at a time.
+/// Threads that each do their share of one job at a time, the calling thread among them.
 ///
-/// `run` hands every worker the same closure with its own number and returns when all are done. Which worker does what
-/// depends on the number alone, never on timing.
+/// Which thread does what depends on its number alone, never on timing. The phases of a decoding step last a microsecond or
+/// a few, those between training steps little more: too short to sleep and be woken. So who waits, at a barrier or for the
+/// next job, spins; but only for a tenth of a millisecond or so, then it sleeps. Nothing spins while nothing is to be done,
+/// and where other programs want the cores too, a core on which one thread waits is free for the thread it waits for.
 public final class WorkerPool: Sendable {
     public let count: Int
-    private let workers: [Worker]
+    private let state: Shared
 
-    /// One worker of number `index`: it sleeps on `start`, runs the job, and says so on `done`.
-    private final class Worker: Sendable {
-        let start = DispatchSemaphore(value: 0)
-        let done = DispatchSemaphore(value: 0)
-        let job = Mutex<(@Sendable () -> Void)?>(nil)
+    private final class Shared: Sendable {
+        let count: Int
+        /// The number of the current job; changing it starts the next.
+        let job = Atomic<Int>(0)
+        let body = Mutex<(@Sendable (Int) -> Void)?>(nil)
+        let stopped = Atomic<Bool>(false)
+        let arrived = Atomic<Int>(0)
+        let phase = Atomic<Int>(0)
+        let sleepers: [Sleeper]
 
-        init(number: Int) {
-            let thread = Thread { [self] in
-                onednn_use_one_thread()
-                start.wait()
-                while work() {
-                    done.signal()
-                    start.wait()
-                }
+        init(count: Int) {
+            self.count = count
+            sleepers = (0..<count).map { _ in Sleeper() }
+        }
+
+        func barrier(_ index: Int) {
+            if count == 1 { return }
+            let current = phase.load(ordering: .relaxed)
+            if arrived.add(1, ordering: .acquiringAndReleasing).newValue == count {
+                arrived.store(0, ordering: .relaxed)
+                phase.store(current + 1, ordering: .sequentiallyConsistent)
+                for sleeper in sleepers { sleeper.wake() }
+            } else {
+                sleepers[index].wait { phase.load(ordering: .sequentiallyConsistent) != current }
             }
-            thread.name = "feedback worker \(number)"
+        }
+
+        func start() {
+            job.add(1, ordering: .sequentiallyConsistent)
+            for sleeper in sleepers { sleeper.wake() }
+        }
+
+        /// What worker `index` does until the pool is gone.
+        func work(_ index: Int) {
+            onednn_use_one_thread()
+            var seen = 0
+            while true {
+                sleepers[index].wait { job.load(ordering: .sequentiallyConsistent) != seen }
+                if stopped.load(ordering: .acquiring) { return }
+                seen += 1
+                perform(index)
+                barrier(index)
+            }
+        }
+
+        /// Does the job and lets go of it before the caller knows that it is done.
+        @inline(never) private func perform(_ index: Int) { body.withLock { $0 }?(index) }
+    }
+
+    /// Where one thread waits. Whoever turns `asleep` back takes, or gives, the one signal.
+    private final class Sleeper: Sendable {
+        private let asleep = Atomic<Bool>(false)
+        private let signal = DispatchSemaphore(value: 0)
+
+        @inline(__always) func wait(until ready: () -> Bool) {
+            for _ in 0..<4096 {
+                if ready() { return }
+                feedback_pause()
+            }
+            while !ready() {
+                asleep.store(true, ordering: .sequentiallyConsistent)
+                let cancelled = ready() && asleep.exchange(false, ordering: .sequentiallyConsistent)
+                if !cancelled { signal.wait() }
+            }
+        }
+
+        /// Call after making what the sleeper waits for true.
+        func wake() {
+            if asleep.load(ordering: .sequentiallyConsistent)
+                && asleep.exchange(false, ordering: .sequentiallyConsistent)
+            {
+                signal.signal()
+            }
+        }
+    }
+
+    /// A pool of one is the calling thread.
+    public init(count: Int) {
+        precondition(count > 0, "a pool needs a thread, not \(count)")
+        self.count = count
+        state = Shared(count: count)
+        for index in 1..<count {
+            let thread = Thread { [state] in state.work(index) }
+            thread.name = "feedback worker \(index)"
             thread.stackSize = 4 << 20
             thread.start()
         }
-
-        /// Does the job and lets go of it; false where there is none and the pool is gone.
-        private func work() -> Bool {
-            guard let work = job.withLock({ $0.take() }) else { return false }
-            work()
-            return true
-        }
-    }
-
-    /// A pool of one worker runs on the calling thread.
-    public init(count: Int) {
-        precondition(count > 0, "a pool needs a worker, not \(count)")
-        self.count = count
-        workers = count == 1 ? [] : (0..<count).map(Worker.init)
     }
 
     deinit {
-        for worker in workers { worker.start.signal() }
+        state.stopped.store(true, ordering: .releasing)
+        state.start()
     }
 
     /// Makes the calling thread a worker of its own: what it runs from now on uses no other thread.
     public static func bindToThisThread() { onednn_use_one_thread() }
 
-    /// Runs `body(0)` … `body(count − 1)`, each on its own thread.
+    /// Runs `body(0)` on the calling thread and `body(1)` … `body(count − 1)` on the others; returns when all are done.
     public func run(_ body: @Sendable (Int) -> Void) {
-        if workers.isEmpty {
-            Self.bindToThisThread()
-            return body(0)
-        }
+        Self.bindToThisThread()
+        if count == 1 { return body(0) }
         withoutActuallyEscaping(body) { body in
-            for (index, worker) in workers.enumerated() {
-                worker.job.withLock { $0 = { body(index) } }
-                worker.start.signal()
-            }
-            for worker in workers { worker.done.wait() }
+            state.body.withLock { $0 = body }
+            state.start()
+            body(0)
+            state.barrier(0)
+            state.body.withLock { $0 = nil }
         }
     }
+
+    /// Waits in `body(part)` until all have come here.
+    public func barrier(_ part: Int) { state.barrier(part) }
 }

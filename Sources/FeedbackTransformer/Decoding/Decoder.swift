@@ -23,7 +23,7 @@ public final class Decoder {
     /// M: the memories a step sees at most.
     public let memoryWindow: Int
     public let precision: DecodingPrecision
-    private let team: DecodingTeam
+    private let team: WorkerPool
     private let shares: DecodingShares
     private let weights: DecodingWeights
     private let memoryWeights: [Float]
@@ -49,7 +49,7 @@ public final class Decoder {
         self.memoryWindow = min(memoryWindow ?? configuration.window, configuration.window)
         self.precision = precision
         precondition(self.memoryWindow > 0, "a memory window of \(self.memoryWindow)")
-        team = DecodingTeam(count: threads)
+        team = WorkerPool(count: threads)
         shares = DecodingShares(configuration, parts: threads)
         weights = DecodingWeights(
             model, reach: min(self.memoryWindow, 64), precision: precision, portable: portable)

@@ -84,7 +84,7 @@ struct DecodingStep: @unchecked Sendable {
     let weights: DecodingWeights
     let memoryWeights: [Float]
     let memoryWindow: Int
-    let team: DecodingTeam
+    let team: WorkerPool
     let shares: DecodingShares
     let workspace: DecodingWorkspace
     let rows: Int

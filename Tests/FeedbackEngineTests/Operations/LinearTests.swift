@@ -5,7 +5,7 @@ import Testing
     /// Rows, inputs, outputs, length of the bias.
     static let sizes = [
         (1, 1, 1, 1), (5, 300, 512, 512), (3, 6, 10, 10), (16, 128, 128, 0), (6, 33, 65, 20), (37, 100, 17, 17),
-        (64, 40, 96, 48),
+        (64, 40, 96, 48), (12, 64, 100, 100), (103, 70, 40, 40),
     ]
 
     /// Weight, bias, gain and shift of both executors, packed.
@@ -36,11 +36,18 @@ import Testing
         }
     }
 
-    @Test(arguments: sizes, Precision.supported) func engineAgreesWithReference(
-        size: (rows: Int, inputs: Int, outputs: Int, bias: Int), precision: Precision
+    /// Everyone who can compute products on this CPU, in every precision.
+    static let ways = Precision.supported.flatMap { precision in
+        CPUExecutor.Products.allCases.filter { $0.isSupported(precision) }.map { (precision, $0) }
+    }
+
+    @Test(arguments: sizes, ways) func engineAgreesWithReference(
+        size: (rows: Int, inputs: Int, outputs: Int, bias: Int),
+        way: (precision: Precision, products: CPUExecutor.Products)
     ) {
         let (rows, inputs, outputs, bias) = size
-        var pair = Pair(precision)
+        let precision = way.precision
+        var pair = Pair(precision, products: way.products)
         let map = Map(&pair, inputs: inputs, outputs: outputs, bias: bias, scale: 0.5)
         let x = pair.operand(rows, inputs)
         let dy = pair.operand(rows, outputs)

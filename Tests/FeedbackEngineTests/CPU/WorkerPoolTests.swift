@@ -3,10 +3,10 @@ import Foundation
 import Synchronization
 import Testing
 
-@Suite struct DecodingTeamTests {
+@Suite struct WorkerPoolTests {
     /// Every phase sees what all threads did in the one before, also after the others have gone to sleep.
     @Test(arguments: 1...4) func phasesFollowEachOther(count: Int) {
-        let team = DecodingTeam(count: count)
+        let team = WorkerPool(count: count)
         let sums = Mutex((0..<3).map { _ in 0 })
         for round in 1...40 {
             let failures = Atomic(0)
