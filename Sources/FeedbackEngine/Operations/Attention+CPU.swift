@@ -82,6 +82,7 @@ extension CPUExecutor {
     }
     /// The slots, and 16 zeros before and behind that the gathering kernels may read.
     public func scoreColumns(slots: Int) -> Int { roundedUp(slots) + 32 }
+    public var scoreMargin: Int { 16 }
 
     public func pack(
         _ positions: PackedPositions, embeddings: Matrix<State>, bias: Matrix<State>, queryBias: Matrix<State>,

@@ -51,6 +51,7 @@ extension ReferenceExecutor {
         PositionGradients(embeddings: state(heads * reach, headSize), bias: state(heads, reach))
     }
     public func scoreColumns(slots: Int) -> Int { slots }
+    public var scoreMargin: Int { 0 }
 
     public func pack(
         _ positions: PackedPositions, embeddings: Matrix<State>, bias: Matrix<State>, queryBias: Matrix<State>,

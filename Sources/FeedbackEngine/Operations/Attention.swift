@@ -99,6 +99,8 @@ public protocol AttentionOperations {
     func makePositionGradients(heads: Int, headSize: Int, reach: Int) -> PositionGradients
     /// Columns of a row of p or ds for that many slots.
     func scoreColumns(slots: Int) -> Int
+    /// The column of the first slot.
+    var scoreMargin: Int { get }
 
     /// Prepares U and S̃ = scale (S − u·U).
     func pack(

@@ -161,6 +161,7 @@ final class InstrumentedExecutor: Executor {
         base.makePositionGradients(heads: heads, headSize: headSize, reach: reach)
     }
     func scoreColumns(slots: Int) -> Int { base.scoreColumns(slots: slots) }
+    var scoreMargin: Int { base.scoreMargin }
 
     func pack(
         _ positions: PackedPositions, embeddings: Matrix<State>, bias: Matrix<State>, queryBias: Matrix<State>,

@@ -7,6 +7,8 @@ public struct TextStream: Sendable {
     /// What stands between the text so far and the next token.
     private var separator: String
     private var held: [UInt8] = []
+    /// How many bytes, of the tokens and what stands between them, have become text.
+    public private(set) var bytesGiven = 0
     /// Whether a stop has come. Then there is no more text.
     public private(set) var isStopped = false
 
@@ -17,8 +19,7 @@ public struct TextStream: Sendable {
         precondition(!stops.contains(""))
         self.tokenizer = tokenizer
         self.stops = stops.map { Array($0.utf8) }
-        let follows = !prompt.isEmpty && prompt.unicodeScalars.last?.properties.isWhitespace != true
-        separator = follows ? tokenizer.separator : ""
+        separator = tokenizer.separator(after: prompt)
     }
 
     /// Adds a token; the text that is certain by now, which may be empty.
@@ -51,6 +52,7 @@ public struct TextStream: Sendable {
     private mutating func take(_ count: Int) -> String {
         let text = String(decoding: held.prefix(count), as: UTF8.self)
         held.removeFirst(count)
+        bytesGiven += count
         return text
     }
 }

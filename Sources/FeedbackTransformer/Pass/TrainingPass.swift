@@ -23,7 +23,7 @@ public final class TrainingPass {
     public let shares: [[(range: Range<Int>, decays: Bool)]]
     let executors: [any Executor]
     private let packed: PackedModel
-    private let segments: [Segment]
+    let segments: [Segment]
     let tiles: [[Tile]]
     private let gradients: [ParameterStore]
 

@@ -75,6 +75,12 @@ public enum Tokenizer: Equatable, Sendable {
     /// What stands between two tokens: a space between words, otherwise nothing.
     public var separator: String { if case .words = self { " " } else { "" } }
 
+    /// What stands between a text and the next token.
+    public func separator(after text: String) -> String {
+        guard let last = text.unicodeScalars.last else { return "" }
+        return last.properties.isWhitespace ? "" : separator
+    }
+
     /// A token's text as UTF-8; of a byte, that byte. Traps on a token outside the vocabulary.
     public func bytes(of token: Int32) -> [UInt8] {
         switch self {
