@@ -4,6 +4,14 @@ import PackageDescription
 // CI builds with warnings as errors; a package that depends on this one never does.
 let strict: [SwiftSetting] = Context.environment["CI"] == nil ? [] : [.treatAllWarnings(as: .error)]
 
+// Every file of the dashboard's page lies in the binary: it needs no folder beside it.
+let page = [
+    "app.js", "attention.js", "chart.js", "compare.js", "curves.js", "dashboard.css",
+    "dom.js", "format.js", "heatmap.js", "icon.svg", "index.html", "pointing.js",
+    "run.js", "runs.js", "samples.js", "scale.js", "series.js", "server.js",
+    "settings.js", "view.js", "watch.js", "weights.js",
+]
+
 let package = Package(
     name: "swift-feedback-transformer",
     platforms: [.macOS(.v15)],
@@ -12,13 +20,17 @@ let package = Package(
         .library(name: "FeedbackEngine", targets: ["FeedbackEngine"]),
         .library(name: "FeedbackTraining", targets: ["FeedbackTraining"]),
         .library(name: "FeedbackRuns", targets: ["FeedbackRuns"]),
+        .library(name: "FeedbackServer", targets: ["FeedbackServer"]),
         .executable(name: "feedback", targets: ["feedback"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
         .package(url: "https://github.com/apple/swift-crypto", "3.12.3"..<"5.0.0"),
+        .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+        .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.0"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.0.0"),
     ],
     targets: [
@@ -37,9 +49,24 @@ let package = Package(
         .target(
             name: "FeedbackRuns",
             dependencies: ["FeedbackTraining", .product(name: "GRDB", package: "GRDB.swift")], swiftSettings: strict),
+        .target(
+            name: "FeedbackServer",
+            dependencies: [
+                "FeedbackRuns",
+                "FeedbackTraining",
+                "FeedbackTransformer",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "HummingbirdCore", package: "hummingbird"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+            ],
+            resources: page.map { .embedInCode("Dashboard/\($0)") }, swiftSettings: strict),
         .executableTarget(
             name: "feedback",
             dependencies: [
+                "FeedbackServer",
                 "FeedbackRuns",
                 "FeedbackTraining",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -49,6 +76,7 @@ let package = Package(
         .testTarget(name: "FeedbackTransformerTests", dependencies: ["FeedbackTransformer"]),
         .testTarget(name: "FeedbackTrainingTests", dependencies: ["FeedbackTraining"], resources: [.copy("Fixtures")]),
         .testTarget(name: "FeedbackRunsTests", dependencies: ["FeedbackRuns"]),
+        .testTarget(name: "FeedbackServerTests", dependencies: ["FeedbackServer", "feedback"]),
         .testTarget(name: "feedbackTests", dependencies: ["feedback", "FeedbackTraining"]),
     ]
 )

@@ -15,6 +15,6 @@ struct Feedback: AsyncParsableCommand {
         version: "0.1.0",
         subcommands: [
             Train.self, Generate.self, Evaluate.self, Verify.self, Benchmark.self, DataCommand.self,
-            Runs.self,
+            Runs.self, Serve.self,
         ])
 }

@@ -74,6 +74,10 @@ struct Train: AsyncParsableCommand {
         var progress = TrainingProgress(trainer)
         progress.begin(folder.url, console: &console)
         let watchers = try Watchers(self, trainer, folder.url, &console)
+        if watchers.recorder != nil {
+            let store = history.path.map { " --runs \($0)" } ?? ""
+            console.print("watch it in a browser: feedback serve --dashboard\(store)")
+        }
         let ending: Trainer.Ending
         do {
             ending = try trainer.run(in: folder) { event in

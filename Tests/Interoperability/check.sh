@@ -7,7 +7,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export FEEDBACK_RUNS="$work/runs.sqlite"
 python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install --quiet numpy safetensors tensorboard tokenizers
+"$work/venv/bin/pip" install --quiet numpy openai safetensors tensorboard tokenizers
 seq 1 3000 | awk '{ printf "%d is \"odd\" — It'"'"'s (%s). Ja<br />, NÖ!\n", $1, $1 % 2 ? "ja" : "nö" }' >"$work/text.txt"
 train() {
     "$feedback" train --data "$work/text.txt" --layers 2 --d-model 32 --heads 4 --d-ff 64 --quiet "$@" >/dev/null
@@ -24,3 +24,4 @@ train --steps 100000 --max-time 2s --eval-interval 10 --sample-interval 20 --out
 "$feedback" train --resume "$work/run" --max-time 1s --quiet --tensorboard "$work/board" >/dev/null
 for format in csv jsonl; do "$feedback" runs export "$work/run" --format $format >"$work/run.$format"; done
 "$work/venv/bin/python" "$here/history.py" "$work" 2>/dev/null
+"$work/venv/bin/python" "$here/server.py" "$feedback" "$work/characters" "$work/bytes"

@@ -1,0 +1,112 @@
+import FeedbackTransformer
+import Foundation
+import HTTPTypes
+import HummingbirdCore
+import NIOCore
+
+/// The answer to a request, whole or as a stream of server-sent events.
+struct Completion: Sendable {
+    private let request: CompletionRequest
+    private let generations: [Generation]
+    private let ticket: GenerationTicket
+    private let tokenizer: Tokenizer
+    private let id = "cmpl-" + (0..<24).map { _ in String(Int.random(in: 0..<16), radix: 16) }.joined()
+    private let created = Int(Date().timeIntervalSince1970)
+
+    /// Starts it. Throws on a request that the model cannot answer, or not now.
+    init(_ request: CompletionRequest, _ model: ServedModel) throws(APIError) {
+        self.request = request
+        generations = try model.generations(request)
+        ticket = try model.loop.submit(generations)
+        tokenizer = model.folder.tokenizer
+    }
+
+    /// Nobody waits for it any more.
+    func cancel() { ticket.cancel() }
+
+    private var choices: [CompletionChoice] { generations.map { CompletionChoice($0, request, tokenizer) } }
+
+    // MARK: Whole
+
+    /// Waits for all choices. Throws where one has failed, or the client has gone.
+    func whole() async throws -> Response {
+        defer { ticket.cancel() }
+        var choices = choices
+        var parts = Array(repeating: CompletionChoice.Piece(), count: choices.count)
+        for await event in ticket.events {
+            guard let piece = try choices[event.index].take(event.event) else { continue }
+            parts[event.index].append(piece)
+        }
+        guard parts.allSatisfy({ $0.finish != nil }) else { throw CancellationError() }
+        return Response(json: json(parts.enumerated().map(choice), usage: usage(choices)))
+    }
+
+    // MARK: Stream
+
+    /// A response that gives text as it comes: an event for each token that makes some certain, then `[DONE]`.
+    func streamed() -> Response {
+        Response(
+            status: .ok,
+            headers: [.contentType: "text/event-stream", .cacheControl: "no-cache", .xContentTypeOptions: "nosniff"],
+            body: ResponseBody { writer in
+                defer { ticket.cancel() }
+                try await write(to: &writer)
+                try await writer.finish(nil)
+            })
+    }
+
+    private func write(to writer: inout any ResponseBodyWriter) async throws {
+        var choices = choices
+        var ended = 0
+        do {
+            for await event in ticket.events {
+                guard let piece = try choices[event.index].take(event.event) else { continue }
+                if piece.finish != nil { ended += 1 } else if piece.text.isEmpty { continue }
+                let usage: JSON? = request.includeUsage ? .null : nil
+                try await writer.write(serverSentEvent(json([choice(event.index, piece)], usage: usage)))
+            }
+        } catch let error as APIError {
+            return try await writer.write(serverSentEvent(error.json))
+        }
+        guard ended == choices.count else { throw CancellationError() }
+        if request.includeUsage { try await writer.write(serverSentEvent(json([], usage: usage(choices)))) }
+        try await writer.write(ByteBuffer(string: "data: [DONE]\n\n"))
+    }
+
+    // MARK: Parts
+
+    private func json(_ choices: [JSON], usage: JSON?) -> JSON {
+        var members: [(String, JSON)] = [
+            ("id", .string(id)), ("object", "text_completion"), ("created", .integer(created)),
+            ("model", .string(request.model)), ("choices", .array(choices)),
+        ]
+        if let usage { members.append(("usage", usage)) }
+        return .object(members.map { JSON.Member(name: $0, value: $1) })
+    }
+
+    private func choice(_ index: Int, _ piece: CompletionChoice.Piece) -> JSON {
+        [
+            "text": .string(piece.text), "index": .integer(index), "logprobs": piece.logprobs?.json ?? .null,
+            "finish_reason": JSON(piece.finish?.rawValue),
+        ]
+    }
+
+    /// A prompt counts once, however many choices continue it.
+    private func usage(_ choices: [CompletionChoice]) -> JSON {
+        let prompts = stride(from: 0, to: generations.count, by: request.choicesPerPrompt)
+            .reduce(0) { $0 + generations[$1].prompt.count }
+        let tokens = choices.reduce(0) { $0 + $1.tokens }
+        return [
+            "prompt_tokens": .integer(prompts), "completion_tokens": .integer(tokens),
+            "total_tokens": .integer(prompts + tokens),
+        ]
+    }
+}
+
+/// One event without a name.
+func serverSentEvent(_ json: JSON) -> ByteBuffer {
+    var bytes = Array("data: ".utf8)
+    json.write(into: &bytes)
+    bytes += "\n\n".utf8
+    return ByteBuffer(bytes: bytes)
+}

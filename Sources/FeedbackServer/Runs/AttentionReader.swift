@@ -1,0 +1,75 @@
+import Dispatch
+import FeedbackRuns
+import FeedbackTraining
+import FeedbackTransformer
+import Foundation
+import HummingbirdCore
+
+/// Tells what a run's model looks at in a text. One question at a time, on a thread of its own: it computes.
+final class AttentionReader: @unchecked Sendable {  // what is kept belongs to the queue
+    private let queue = DispatchQueue(label: "attention")
+    /// The model of the last question, and where it came from.
+    private var kept: (path: String, folder: ModelFolder)?
+
+    private static let mostTokens = 256
+
+    /// - Parameter body: an object with the `text`.
+    func answer(_ body: JSON, _ run: Run) async throws -> Response {
+        let parameters = try Parameters(body, known: ["text"])
+        guard let text = try parameters.string("text"), !text.isEmpty else {
+            throw APIError.invalid("text", "text is missing; give at least one character")
+        }
+        let bytes = try await withCheckedThrowingContinuation { continuation in
+            queue.async { continuation.resume(with: Result { try self.weights(text, run) }) }
+        }
+        return Response(type: "application/json", bytes)
+    }
+
+    private func weights(_ text: String, _ run: Run) throws -> [UInt8] {
+        let folder = try model(run)
+        let tokens: [Int32]
+        do {
+            tokens = try folder.tokenizer.encode(text)
+        } catch {
+            throw APIError.invalid("text", "\(error)")
+        }
+        guard (1...Self.mostTokens).contains(tokens.count) else {
+            throw APIError.invalid(
+                "text", "the text has \(tokens.count) tokens; it must have between 1 and \(Self.mostTokens)")
+        }
+        let configuration = folder.model.configuration
+        let weights = folder.model.attentionWeights(tokens, memoryWindow: folder.memoryWindow)
+        let answer: JSON = [
+            "tokens": .array(tokens.map { .string(folder.tokenizer.decode([$0])) }),
+            "layers": .integer(configuration.layers), "heads": .integer(configuration.heads),
+            "weights": .array(
+                weights.map { heads in
+                    .array(heads.map { steps in .array(steps.map { row in .array(row.map(Self.rounded)) }) })
+                }),
+        ]
+        return answer.bytes
+    }
+
+    /// To a millionth: nobody sees more, and there are many.
+    private static func rounded(_ weight: Float) -> JSON { .number((Double(weight) * 1e6).rounded() / 1e6) }
+
+    /// The model of the run's best checkpoint, or of its newest where none is the best.
+    private func model(_ run: Run) throws(APIError) -> ModelFolder {
+        let folder = URL(filePath: run.folder)
+        let best = folder.appending(path: "checkpoints/best")
+        let checkpoint =
+            FileManager.default.fileExists(atPath: best.path) ? best : RunFolder.newestCheckpoint(of: folder)
+        guard let path = checkpoint?.resolvingSymlinksInPath().path else {
+            throw APIError(
+                status: .conflict, message: "run \(run.id!) (\(run.name)) has no checkpoint", code: "no_checkpoint")
+        }
+        if let kept, kept.path == path { return kept.folder }
+        do {
+            let folder = try ModelFolder(contentsOf: URL(filePath: path))
+            kept = (path, folder)
+            return folder
+        } catch {
+            throw APIError(status: .conflict, message: "\(error)", code: "no_checkpoint")
+        }
+    }
+}

@@ -1,0 +1,89 @@
+import FeedbackRuns
+import Foundation
+import HTTPTypes
+import HummingbirdCore
+import NIOCore
+import Synchronization
+
+/// The history of runs as a page, and as what the page reads.
+final class Dashboard: Sendable {
+    private let reader: RunReader
+    private let attention = AttentionReader()
+    /// Whether only this machine can reach the server. Then a name that has been pointed here by someone else's page is refused.
+    private let isLocal: Bool
+    private let stopped = Atomic(false)
+
+    init(_ store: RunStore, isLocal: Bool) {
+        reader = RunReader(store)
+        self.isLocal = isLocal
+    }
+
+    /// Ends the streams of events.
+    func stop() { stopped.store(true, ordering: .relaxed) }
+
+    /// - Parameter parts: the path's.
+    func answer(_ request: Request, _ parts: [String], _ connection: Connection) async throws -> Response {
+        try checkHost(request)
+        guard parts.first == "api" else { return try file(request) }
+        switch parts.count {
+        case 2 where parts[1] == "runs":
+            try allow([.get], request)
+            return Response(json: try reader.runs())
+        case 2 where parts[1] == "events":
+            try allow([.get], request)
+            return try events(request, connection)
+        case 3 where parts[1] == "runs":
+            try allow([.get], request)
+            return Response(json: try reader.detail(try reader.run(parts[2])))
+        case 4 where parts[1] == "runs" && parts[3] == "attention":
+            try allow([.post], request)
+            let run = try reader.run(parts[2])
+            let body = try await request.json(upTo: 1 << 16)
+            return try await attention.answer(body, run)
+        default: throw APIError.noPage(request.uri.path)
+        }
+    }
+
+    private func checkHost(_ request: Request) throws(APIError) {
+        guard isLocal, let host = request.head.authority else { return }
+        let port = host.lastIndex(of: ":").flatMap { host.hasSuffix("]") ? nil : $0 } ?? host.endIndex
+        guard ["localhost", "127.0.0.1", "[::1]"].contains(host[..<port].lowercased()) else {
+            throw APIError(
+                status: .misdirectedRequest, message: "this server is localhost, not \(host)", code: "wrong_host")
+        }
+    }
+
+    private func file(_ request: Request) throws(APIError) -> Response {
+        guard let file = DashboardFile.all[request.uri.path] else { throw .noPage(request.uri.path) }
+        try allow([.get], request)
+        return Response(
+            type: file.type, file.bytes,
+            headers: [
+                .cacheControl: "no-cache", .contentSecurityPolicy: DashboardFile.policy,
+                HTTPField.Name("Referrer-Policy")!: "no-referrer",
+            ])
+    }
+
+    // MARK: Events
+
+    private func events(_ request: Request, _ connection: Connection) throws(APIError) -> Response {
+        let query = request.uri.queryParameters
+        let events = try RunEvents(reader, query["runs"].map(String.init), query["after"].map(String.init))
+        return Response(
+            status: .ok,
+            headers: [.contentType: "text/event-stream", .cacheControl: "no-cache", .xContentTypeOptions: "nosniff"],
+            body: ResponseBody { [self] writer in
+                var events = events
+                var silence = ContinuousClock.now
+                while !connection.isClosed && !stopped.load(ordering: .relaxed) {
+                    let news = try events.next()
+                    if !news.isEmpty || ContinuousClock.now - silence >= .seconds(10) {
+                        try await writer.write(ByteBuffer(bytes: news.isEmpty ? Array(": \n\n".utf8) : news))
+                        silence = .now
+                    }
+                    try await Task.sleep(for: .milliseconds(500))
+                }
+                try await writer.finish(nil)
+            })
+    }
+}

@@ -1,0 +1,95 @@
+import FeedbackRuns
+
+/// What has changed in the history since one looked last, as server-sent events.
+struct RunEvents: Sendable {
+    /// How much of a run has been told: the last step of each kind of row. A step's validation, sample and checkpoint may be
+    /// written after the step itself.
+    private struct Followed: Sendable {
+        let id: Int64
+        var steps, validations, samples, checkpoints: Int
+
+        /// - Parameter step: what the reader knows; of that step itself, it may lack what came after.
+        init(id: Int64, after step: Int) {
+            self.id = id
+            steps = step
+            (validations, samples, checkpoints) = (step - 1, step - 1, step - 1)
+        }
+
+        /// Removes what has been told, and remembers the rest as told.
+        mutating func take(_ metrics: inout RunMetrics) {
+            metrics.steps.removeAll { $0.step <= steps }
+            metrics.validations.removeAll { $0.step <= validations }
+            metrics.samples.removeAll { $0.step <= samples }
+            metrics.checkpoints.removeAll { $0.step <= checkpoints }
+            steps = metrics.steps.last?.step ?? steps
+            validations = metrics.validations.last?.step ?? validations
+            samples = metrics.samples.last?.step ?? samples
+            checkpoints = metrics.checkpoints.last?.step ?? checkpoints
+        }
+
+        /// From where rows may be new: at the last step, of which more may have come.
+        var after: Int { steps - 1 }
+
+        /// A run that has been resumed from an earlier step goes on from there.
+        mutating func goBack(to step: Int) {
+            if step < steps { self = Followed(id: id, after: step) }
+        }
+    }
+    private let reader: RunReader
+    private var followed: [Followed] = []
+    private var summaries: JSON?
+
+    /// - Parameters:
+    ///   - runs: ids, separated by commas.
+    ///   - after: for each of them the last step that is known, -1 for none.
+    init(_ reader: RunReader, _ runs: String?, _ after: String?) throws(APIError) {
+        self.reader = reader
+        let ids = (runs ?? "").split(separator: ",").map { Int64($0) }
+        let steps = (after ?? "").split(separator: ",").map { Int($0) }
+        guard !ids.contains(nil), ids.count <= 100 else {
+            throw .invalid("runs", "runs must be at most 100 ids, separated by commas")
+        }
+        guard !steps.contains(nil), steps.count <= ids.count else {
+            throw .invalid("after", "after must be a step for each of the runs, separated by commas")
+        }
+        for (index, id) in ids.compactMap(\.self).enumerated() {
+            followed.append(Followed(id: id, after: index < steps.count ? max(-1, steps[index]!) : -1))
+        }
+    }
+
+    /// The events since the last time; empty where there are none. The summaries are read first: the rows that come with a
+    /// run's end are there by the time that it is seen to have ended.
+    mutating func next() throws -> [UInt8] {
+        var bytes: [UInt8] = []
+        let summaries = try reader.runs()
+        for index in followed.indices {
+            if let step = step(of: followed[index].id, in: summaries) { followed[index].goBack(to: step) }
+            var metrics = try reader.metrics(followed[index].id, after: followed[index].after)
+            followed[index].take(&metrics)
+            if metrics.steps.isEmpty && metrics.validations.isEmpty && metrics.samples.isEmpty
+                && metrics.checkpoints.isEmpty
+            {
+                continue
+            }
+            let news = [JSON.Member(name: "id", value: .integer(Int(followed[index].id)))] + RunReader.members(metrics)
+            Self.write("news", .object(news), into: &bytes)
+        }
+        if summaries != self.summaries {
+            Self.write("runs", summaries, into: &bytes)
+            self.summaries = summaries
+        }
+        return bytes
+    }
+
+    private func step(of id: Int64, in summaries: JSON) -> Int? {
+        let run = summaries["runs"]?.elements?.first { $0["id"] == .integer(Int(id)) }
+        if case .integer(let step) = run?["step"] { return step }
+        return nil
+    }
+
+    private static func write(_ name: String, _ data: JSON, into bytes: inout [UInt8]) {
+        bytes += "event: \(name)\ndata: ".utf8
+        data.write(into: &bytes)
+        bytes += "\n\n".utf8
+    }
+}
