@@ -14,7 +14,7 @@ BREW := $(shell brew --prefix)
 FLAGS = -Xcc -I$(BREW)/include -Xlinker -L$(BREW)/lib
 endif
 
-.PHONY: setup build demo test lint interoperability clean
+.PHONY: setup build demo test browser notebook lint interoperability clean
 
 setup:
 	@Makefiles/setup.sh
@@ -42,6 +42,13 @@ test: setup
 	$(SWIFT) test $(FLAGS)
 	$(SWIFT) test $(RELEASE) --filter speedHolds
 	$(SWIFT) test $(RELEASE) --skip speedHolds
+
+# The dashboard in headless Chromium, and the notebook on a small budget, with the command that the tests have built.
+TESTED = .build-release-tests/release/feedback
+browser: test
+	Tests/Browser/check.sh $(TESTED)
+notebook: test
+	Tests/Interoperability/notebook.sh $(TESTED)
 
 lint:
 	$(SWIFT) format lint --strict --recursive Package.swift Sources Tests
