@@ -16,9 +16,9 @@
 // 32 rows: 512 × 2048 bfloat16 220 (200), float32 111 (102); 6 rows: 128 × 512 216 (187), 110 (103). On one of Zen 1, whose
 // loop of multiply-adds alone reaches 43.6, 32 rows, float32: 512 × 2048 38 (23), 128 × 512 38 (36).
 
-enum { PANEL = 32, HIGHEST = 12, BLOCK = 4 * HIGHEST, AHEAD = 32 };
+enum { PANEL = 32, HIGHEST = 12, TILES = 4, AHEAD = 32 };
 
-long feedback_product_room(long groups) { return BLOCK * groups; }
+long feedback_product_room(long groups) { return TILES * HIGHEST * groups; }
 
 int feedback_multiplies(feedback_format format) {
 #if defined(__x86_64__)
@@ -149,9 +149,10 @@ KERNEL void feedback_pack_columns(
         int operand, char *y, int32_t *room) {                                                                         \
         const long size = sizeof(NAME##_operand), groups = (k * size + 3) / 4;                                         \
         const long stride = n * (operand ? size : (long)sizeof(float));                                                \
-        for (long begin = 0; begin < rows; begin += BLOCK) {                                                           \
+        for (long begin = 0; begin < rows; begin += TILES * ROWS) {                                                    \
             /* Tiles of nearly equal height: one of one or two rows would leave registers idle. */                     \
-            const long count = rows - begin < BLOCK ? rows - begin : BLOCK, tiles = (count + ROWS - 1) / ROWS;         \
+            const long count = rows - begin < TILES * ROWS ? rows - begin : TILES * ROWS;                              \
+            const long tiles = (count + ROWS - 1) / ROWS;                                                              \
             const long spread = VECTORS > 1 && tiles > 1 ? VECTORS * 1024 / tiles : 0;                                 \
             for (long tile = 0; tile < tiles; tile++) {                                                                \
                 const long r = count * tile / tiles, end = count * (tile + 1) / tiles;                                 \
