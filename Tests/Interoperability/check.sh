@@ -25,3 +25,4 @@ train --steps 100000 --max-time 2s --eval-interval 10 --sample-interval 20 --out
 for format in csv jsonl; do "$feedback" runs export "$work/run" --format $format >"$work/run.$format"; done
 "$work/venv/bin/python" "$here/history.py" "$work" 2>/dev/null
 "$work/venv/bin/python" "$here/server.py" "$feedback" "$work/characters" "$work/bytes"
+"$work/venv/bin/python" "$here/kills.py" "$feedback" "$work"
