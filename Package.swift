@@ -76,7 +76,8 @@ let package = Package(
         .testTarget(name: "FeedbackTransformerTests", dependencies: ["FeedbackTransformer"]),
         .testTarget(name: "FeedbackTrainingTests", dependencies: ["FeedbackTraining"], resources: [.copy("Fixtures")]),
         .testTarget(name: "FeedbackRunsTests", dependencies: ["FeedbackRuns"]),
-        .testTarget(name: "FeedbackServerTests", dependencies: ["FeedbackServer", "feedback"]),
-        .testTarget(name: "feedbackTests", dependencies: ["feedback", "FeedbackTraining"]),
+        .target(name: "TestedCommand", path: "Tests/TestedCommand", swiftSettings: strict),
+        .testTarget(name: "FeedbackServerTests", dependencies: ["FeedbackServer", "TestedCommand", "feedback"]),
+        .testTarget(name: "feedbackTests", dependencies: ["FeedbackTraining", "TestedCommand", "feedback"]),
     ]
 )

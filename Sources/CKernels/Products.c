@@ -192,7 +192,7 @@ KERNEL void feedback_pack_columns(
     HEIGHT(NAME, ROWS, 9, __VA_ARGS__)                                                                                 \
     HEIGHT(NAME, ROWS, 10, __VA_ARGS__)                                                                                \
     HEIGHT(NAME, ROWS, 11, __VA_ARGS__)                                                                                \
-    HEIGHT(NAME, ROWS, 12, __VA_ARGS__)                    
+    HEIGHT(NAME, ROWS, 12, __VA_ARGS__)
 
 typedef float plain_float32_operand, fast_float32_operand;
 typedef uint16_t fast_bfloat16_operand;

@@ -1,22 +1,14 @@
 import Foundation
+import TestedCommand
 import Testing
 
 @testable import FeedbackServer
 
 /// The command itself.
 @Suite struct ServeCommandTests {
-    private static let command: URL = {
-        #if os(macOS)
-            let bundle = Bundle.allBundles.first { $0.bundlePath.hasSuffix(".xctest") }!
-            return bundle.bundleURL.deletingLastPathComponent().appending(path: "feedback")
-        #else
-            return Bundle.main.bundleURL.appending(path: "feedback")
-        #endif
-    }()
-
     private func process(_ arguments: [String]) -> (process: Process, errors: Pipe) {
         let (process, errors) = (Process(), Pipe())
-        process.executableURL = Self.command
+        process.executableURL = command
         process.arguments = ["serve"] + arguments
         (process.standardError, process.standardOutput) = (errors, FileHandle.nullDevice)
         return (process, errors)

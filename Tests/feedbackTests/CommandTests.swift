@@ -1,6 +1,7 @@
 import FeedbackTraining
 import FeedbackTransformer
 import Foundation
+import TestedCommand
 import Testing
 
 /// What a run of the command ended with.
@@ -9,16 +10,6 @@ struct Outcome {
     let output: String
     let errors: String
 }
-
-/// The command as built beside the tests.
-private let command: URL = {
-    #if os(macOS)
-        let bundle = Bundle.allBundles.first { $0.bundlePath.hasSuffix(".xctest") }!
-        return bundle.bundleURL.deletingLastPathComponent().appending(path: "feedback")
-    #else
-        return Bundle.main.bundleURL.appending(path: "feedback")
-    #endif
-}()
 
 /// A folder with a text, for one test; removed with it.
 final class Workplace {
