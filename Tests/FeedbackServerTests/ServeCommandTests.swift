@@ -78,6 +78,16 @@ import Testing
         #expect(ended == status)
     }
 
+    /// Waits until so many continuations are under way: a server that stops resets what has arrived but it has not read.
+    private static func waitForRunning(_ count: Int, _ port: Int) throws {
+        var text = ""
+        repeat {
+            let socket = try Socket(port: port)
+            try socket.write(Client.bytes("GET", "/metrics"))
+            text = try Answer(socket.receive()).text
+        } while !text.contains("feedback_running_sequences{model=\"tiny\"} \(count)\n")
+    }
+
     /// What takes longer than the drain time is cut off, and told.
     @Test func drainingHasADeadline() async throws {
         let options = ["--drain-time", "0.2", "--max-tokens", "1000000"]
@@ -85,6 +95,7 @@ import Testing
             let whole = try Self.request(port, maxTokens: 1_000_000, stream: false)
             let stream = try Self.request(port, maxTokens: 1_000_000, stream: true)
             let beginning = try stream.receiveSome()
+            try Self.waitForRunning(2, port)
             kill(process.processIdentifier, SIGTERM)
             return (try Answer(whole.receive()), try Answer(beginning + stream.receive()))
         }
