@@ -41,17 +41,19 @@ let package = Package(
         .target(
             name: "FeedbackTraining",
             dependencies: [
+                "FeedbackEngine",
                 "FeedbackTransformer",
                 .product(name: "Crypto", package: "swift-crypto"),
-                .product(name: "Logging", package: "swift-log"),
                 .product(name: "Yams", package: "Yams"),
             ], swiftSettings: strict),
         .target(
             name: "FeedbackRuns",
-            dependencies: ["FeedbackTraining", .product(name: "GRDB", package: "GRDB.swift")], swiftSettings: strict),
+            dependencies: ["FeedbackTraining", "FeedbackTransformer", .product(name: "GRDB", package: "GRDB.swift")],
+            swiftSettings: strict),
         .target(
             name: "FeedbackServer",
             dependencies: [
+                "FeedbackEngine",
                 "FeedbackRuns",
                 "FeedbackTraining",
                 "FeedbackTransformer",
@@ -66,18 +68,28 @@ let package = Package(
         .executableTarget(
             name: "feedback",
             dependencies: [
+                "FeedbackEngine",
                 "FeedbackServer",
                 "FeedbackRuns",
                 "FeedbackTraining",
+                "FeedbackTransformer",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
-                .product(name: "Logging", package: "swift-log"),
             ], swiftSettings: strict),
-        .testTarget(name: "FeedbackEngineTests", dependencies: ["FeedbackEngine", "FeedbackTransformer"]),
-        .testTarget(name: "FeedbackTransformerTests", dependencies: ["FeedbackTransformer"]),
-        .testTarget(name: "FeedbackTrainingTests", dependencies: ["FeedbackTraining"], resources: [.copy("Fixtures")]),
-        .testTarget(name: "FeedbackRunsTests", dependencies: ["FeedbackRuns"]),
+        .testTarget(
+            name: "FeedbackEngineTests", dependencies: ["FeedbackEngine", "FeedbackTransformer"], swiftSettings: strict),
+        .testTarget(name: "FeedbackTransformerTests", dependencies: ["FeedbackTransformer"], swiftSettings: strict),
+        .testTarget(
+            name: "FeedbackTrainingTests", dependencies: ["FeedbackTraining"], resources: [.copy("Fixtures")],
+            swiftSettings: strict),
+        .testTarget(
+            name: "FeedbackRunsTests", dependencies: ["FeedbackRuns", .product(name: "GRDB", package: "GRDB.swift")],
+            swiftSettings: strict),
         .target(name: "TestedCommand", path: "Tests/TestedCommand", swiftSettings: strict),
-        .testTarget(name: "FeedbackServerTests", dependencies: ["FeedbackServer", "TestedCommand", "feedback"]),
-        .testTarget(name: "feedbackTests", dependencies: ["FeedbackTraining", "TestedCommand", "feedback"]),
+        .testTarget(
+            name: "FeedbackServerTests", dependencies: ["FeedbackServer", "TestedCommand", "feedback"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "feedbackTests", dependencies: ["FeedbackTraining", "TestedCommand", "feedback"],
+            swiftSettings: strict),
     ]
 )

@@ -101,7 +101,7 @@ def machine():
 INTRODUCTION = """# Results
 
 Made by `Benchmarks/run.sh` from [results.jsonl](results.jsonl). Every run is a process of its own: warm-up, then timed
-steps, of which the median counts. Runs of the contestants alternate; a figure is the median of its newest {newest} runs.
+steps, of which the median counts. Runs of the contestants alternate; a figure is the median of its newest runs, {newest} at most.
 PyTorch's peers run eagerly, with a fused optimizer; the parallel transformer (pre-norm, ReLU) also with fused attention.
 Ratios are to a peer's float32, or from a narrower precision to the fastest that the peer has in any. lucidrains' feed-forward is gated, which makes its model larger: 12 instead of 8 D² a layer.
 

@@ -15,6 +15,8 @@ NARROW void feedback_append_bfloat16(const float *x, long K, long slot, void *to
     const u16 odd = slot & 1;
     pair *block = toSlots ? (pair *)toSlots + (slot / 16) * pairs(K) * 16 + slot % 16 : 0;
     u16 *row = toHead ? (u16 *)toHead + (slot / 2) * padded(K) * 2 : 0;
+    // Sums over slots read four at a time, with weights of zero beyond the last: what is not finite must not lie there.
+    if (row && slot % 4 == 0) memset(row + 2 * padded(K), 0, sizeof(u16) * 2 * (size_t)padded(K));
     for (long k = 0; k < K; k += 16) {
         v16 values = {0};
         if (K - k >= 16)

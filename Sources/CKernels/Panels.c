@@ -40,8 +40,12 @@ KERNEL static void encode_int8(const float *x, long count, uint8_t *to, float *s
         most = x[i] > most ? x[i] : most;
         sum += x[i];
     }
-    const float step = (most - least) / 255, inverse = step > 0 ? 1 / step : 0;
-    for (i = 0; i < count; i++) to[i] = (uint8_t)(int32_t)((x[i] - least) * inverse + 0.5f);
+    const float step = (most - least) / 255, inverse = step > 0 && 1 / step < INFINITY ? 1 / step : 0;
+    for (i = 0; i < count; i++) {
+        // What is not a number becomes 0.
+        const float scaled = (x[i] - least) * inverse + 0.5f, positive = scaled > 0 ? scaled : 0;
+        to[i] = (uint8_t)(int32_t)(positive < 255.5f ? positive : 255.5f);
+    }
     *scale = step;
     // Comparisons pass over what is not a number; the sum does not.
     *offset = least + 0 * sum;
@@ -52,7 +56,7 @@ void feedback_encode(feedback_format format, const float *x, long count, int32_t
         memcpy(groups, x, (size_t)count * sizeof(float));
         return;
     }
-    groups[feedback_groups(format, count) - 1] = 0;
+    memset(groups + feedback_groups(format, count) - 1, 0, sizeof(int32_t));
     if (format == FEEDBACK_BFLOAT16)
         encode_bfloat16(x, count, (uint16_t *)groups);
     else

@@ -23,7 +23,6 @@ typedef int32_t v16i __attribute__((vector_size(64), aligned(4)));
 
 #define LOAD(p) (*(const v16 *)(p))
 #define STORE(p, v) (*(v16 *)(p) = (v))
-#define LANES ((v16i){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15})
 #define SELECT(mask, a, b) ((v16)(((mask) & (v16i)(a)) | (~(mask) & (v16i)(b))))
 #define MAX16(a, b) SELECT((a) > (b), a, b)
 #define MIN16(a, b) SELECT((a) < (b), a, b)

@@ -59,7 +59,6 @@ struct onednn_product {
     dnnl_primitive_t primitive;
     dnnl_stream_t stream;
     dnnl_memory_t source, weights, bias, destination, scratch;
-    const char *implementation;
 };
 
 static _Thread_local char last_error[160];
@@ -74,11 +73,6 @@ static dnnl_status_t check(dnnl_status_t status, const char *call) {
         status = check((call), #call);                            \
         if (status != dnnl_success) goto failed;                  \
     } while (0)
-
-int onednn_version(void) {
-    const dnnl_version_t *v = dnnl_version();
-    return v->major * 10000 + v->minor * 100 + v->patch;
-}
 
 // oneDNN takes its thread count from OpenMP's setting for the calling thread. Builds without OpenMP have no such call.
 static void (*omp_set_num_threads)(int);
@@ -129,7 +123,6 @@ onednn_product *onednn_product_create(onednn_shape shape, const onednn_packed *l
     TRY(dnnl_primitive_attr_set_post_ops(attributes, post));
     TRY(matmul(&prepared, source, weights, shape.bias ? &bias : NULL, destination, attributes, cpu));
     TRY(dnnl_primitive_create(&product->primitive, prepared));
-    TRY(dnnl_primitive_desc_query(prepared, dnnl_query_impl_info_str, 0, &product->implementation));
     TRY(copy(&scratch, dnnl_primitive_desc_query_md(prepared, dnnl_query_scratchpad_md, 0)));
     TRY(dnnl_stream_create(&product->stream, cpu, dnnl_stream_default_flags));
     TRY(dnnl_memory_create(&product->source, CONST(source), cpu, DNNL_MEMORY_NONE));
@@ -161,8 +154,6 @@ void onednn_product_destroy(onednn_product *product) {
     if (product->scratch) dnnl_memory_destroy(product->scratch);
     free(product);
 }
-
-const char *onednn_product_implementation(const onednn_product *product) { return product->implementation; }
 
 int onednn_product_run(
     onednn_product *product, const void *source, const void *weights, const onednn_packed *packed, const float *bias,

@@ -54,11 +54,17 @@ public final class RunRecorder: @unchecked Sendable {  // its timer is only ever
                 return run
             }
             (run.id, run.created, run.revision) = (known.id, known.created, known.revision ?? run.revision)
-            try run.update(db)
             for table in ["steps", "validations", "samples", "checkpoints"] {
                 try db.execute(
                     sql: "DELETE FROM \(table) WHERE run = ? AND step > ?", arguments: [run.id, run.step])
             }
+            func last(_ table: String) throws -> Double? {
+                try Double.fetchOne(
+                    db, sql: "SELECT loss FROM \(table) WHERE run = ? ORDER BY step DESC", arguments: [run.id])
+            }
+            (run.loss, run.validation) = (try last("steps"), try last("validations"))
+            run.tokensPerSecond = known.tokensPerSecond
+            try run.update(db)
             return run
         }
         id = run.id!
@@ -99,17 +105,23 @@ public final class RunRecorder: @unchecked Sendable {  // its timer is only ever
                 pending.run.validation = evaluation.loss
                 pending.run.bestValidation = min(pending.run.bestValidation ?? .infinity, evaluation.loss)
             }
+            writeSoon()
         case .sample(let step, let text):
             pending.withLock {
                 $0.metrics.samples.append(RunMetrics.Sample(run: id, step: step, time: now, text: text))
             }
+            writeSoon()
         case .checkpoint(let step, let url):
             let path = url.standardizedFileURL.path
             pending.withLock {
                 $0.metrics.checkpoints.append(RunMetrics.Checkpoint(run: id, step: step, time: now, path: path))
             }
+            writeSoon()
         }
     }
+
+    /// A run that is killed goes on from its newest checkpoint, and does not tell again of what came before it.
+    private func writeSoon() { queue.async { self.write() } }
 
     /// Writes what is left, and how the run has ended.
     public func end(_ status: Run.Status, failure: String? = nil) {
@@ -120,7 +132,11 @@ public final class RunRecorder: @unchecked Sendable {  // its timer is only ever
         queue.sync { write() }
     }
 
-    /// Writes what is pending; on the queue. What cannot be written stays pending.
+    /// Writes what is pending now. For tests.
+    func flush() { queue.sync { write() } }
+
+    /// Writes what is pending; on the queue. What cannot be written stays pending; of a run that somebody has deleted, nothing
+    /// does.
     private func write() {
         let (run, metrics) = pending.withLock { pending in
             pending.run.updated = Date().timeIntervalSince1970
@@ -129,6 +145,7 @@ public final class RunRecorder: @unchecked Sendable {  // its timer is only ever
         }
         do {
             try store.write { db in
+                guard try run.exists(db) else { return timer.cancel() }
                 try run.update(db)
                 for row in metrics.steps { try row.insert(db, onConflict: .replace) }
                 for row in metrics.validations { try row.insert(db, onConflict: .replace) }

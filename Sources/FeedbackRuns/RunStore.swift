@@ -28,15 +28,10 @@ public final class RunStore: Sendable {
         do {
             try FileManager.default.createDirectory(
                 at: url.deletingLastPathComponent(), withIntermediateDirectories: true)
-            var configuration = Configuration()
-            configuration.busyMode = .timeout(10)
-            configuration.label = "runs"
-            database = try DatabasePool(path: url.path, configuration: configuration)
+            database = try Self.open(url.path)
             try database.writeWithoutTransaction { db in
                 try db.inTransaction(.immediate) {
-                    let version = try Int.fetchOne(db, sql: "PRAGMA user_version")!
-                    guard version <= Self.version else { throw RunStoreError("it is of a later version of feedback") }
-                    if version == 0 { try db.execute(sql: Self.schema) }
+                    if try Self.version(db) == 0 { try db.execute(sql: Self.schema) }
                     return .commit
                 }
             }
@@ -44,6 +39,38 @@ public final class RunStore: Sendable {
             throw RunStoreError(
                 "cannot open the run history \(url.path): \(explain(error)); name another file with --runs")
         }
+    }
+
+    private static func open(_ path: String) throws -> DatabasePool {
+        var configuration = Configuration()
+        configuration.busyMode = .timeout(10)
+        configuration.label = "runs"
+        // SQLite does not wait where two open a new file at once and both want the write-ahead log.
+        for _ in 0..<500 {
+            do {
+                if FileManager.default.fileExists(atPath: path) {
+                    // Looked at before anything is changed: it may be somebody else's.
+                    var reading = configuration
+                    reading.readonly = true
+                    _ = try DatabaseQueue(path: path, configuration: reading).read(version)
+                }
+                return try DatabasePool(path: path, configuration: configuration)
+            } catch let error as DatabaseError where error.resultCode == .SQLITE_BUSY {
+                Thread.sleep(forTimeInterval: 0.02)
+            }
+        }
+        return try DatabasePool(path: path, configuration: configuration)
+    }
+
+    /// The version of a history; 0 where there is nothing yet.
+    private static func version(_ db: Database) throws -> Int {
+        let version = try Int.fetchOne(db, sql: "PRAGMA user_version")!
+        guard version <= Self.version else { throw RunStoreError("it is of a later version of feedback") }
+        let tables = try String.fetchAll(db, sql: "SELECT name FROM sqlite_master WHERE type = 'table'")
+        guard version == 0 ? tables.isEmpty : tables.contains("runs") && tables.contains("steps") else {
+            throw RunStoreError("it is a database of something else")
+        }
+        return version
     }
 
     private static let version = 1
@@ -94,13 +121,25 @@ public final class RunStore: Sendable {
     }
 
     /// The metrics of a run after a step.
-    public func metrics(_ run: Int64, after step: Int = -1) throws(RunStoreError) -> RunMetrics {
+    ///
+    /// - Parameter most: how many steps at most, evenly spaced up to the last; all where nil.
+    public func metrics(_ run: Int64, after step: Int = -1, most: Int? = nil) throws(RunStoreError) -> RunMetrics {
         try read { db in
             func rows<Row: FetchableRecord & TableRecord>() throws -> [Row] {
                 try Row.filter(Column("run") == run && Column("step") > step).order(Column("step")).fetchAll(db)
             }
+            func steps(_ most: Int) throws -> [RunMetrics.Step] {
+                let sql = """
+                    SELECT * FROM (
+                        SELECT *, ROW_NUMBER() OVER (ORDER BY step DESC) - 1 AS place FROM steps WHERE run = ? AND step > ?)
+                    WHERE place % (SELECT MAX(1, (COUNT(*) + ? - 1) / ?) FROM steps WHERE run = ? AND step > ?) = 0
+                    ORDER BY step
+                    """
+                return try RunMetrics.Step.fetchAll(db, sql: sql, arguments: [run, step, most, most, run, step])
+            }
             return RunMetrics(
-                steps: try rows(), validations: try rows(), samples: try rows(), checkpoints: try rows())
+                steps: try most.map(steps) ?? rows(), validations: try rows(), samples: try rows(),
+                checkpoints: try rows())
         }
     }
 

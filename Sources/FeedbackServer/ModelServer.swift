@@ -7,6 +7,7 @@ import HummingbirdCore
 import Logging
 import NIOCore
 import NIOPosix
+import Synchronization
 
 /// Serves models through OpenAI's completions interface, and the history of runs as a dashboard.
 ///
@@ -39,6 +40,8 @@ public final class ModelServer: Sendable {
     private let options: Options
     private let responder: Responder
     private let stopping = AsyncStream<Void>.makeStream()
+    /// Whether the time for what is under way has passed.
+    private let over = Atomic(false)
 
     /// - Parameters:
     ///   - models: by the names that requests call them by.
@@ -52,7 +55,9 @@ public final class ModelServer: Sendable {
             precision: options.precision, threads: options.threads, batch: options.batch, queue: options.queue)
         let served = models.sorted { $0.key < $1.key }.map { ServedModel($0.key, $0.value, decoding, limits) }
         responder = Responder(
-            models: served, dashboard: history.map { Dashboard($0, isLocal: isLoopback(options.host)) }, limits: limits,
+            models: served,
+            dashboard: history.map { Dashboard($0, localHost: isLoopback(options.host) ? options.host : nil) },
+            limits: limits,
             apiKey: options.apiKey)
     }
 
@@ -62,6 +67,7 @@ public final class ModelServer: Sendable {
     public func run(onListening: @escaping @Sendable (String) -> Void = { _ in }) async throws {
         defer { responder.stop() }
         let (options, responder) = (options, responder)
+        let isOver = { @Sendable [self] in over.load(ordering: .relaxed) }
         let server = Server(
             childChannelSetup: HTTP1Channel(
                 responder: { request, writer, channel in
@@ -70,7 +76,9 @@ public final class ModelServer: Sendable {
                     }
                     let response = try await responder.respond(to: request, Connection.of(channel))
                     try await writer.write(response: response.head, body: response.body)
-                }, configuration: .init(additionalChannelHandlers: [Connection()], idleTimeout: .seconds(120))),
+                },
+                configuration: .init(
+                    additionalChannelHandlers: [Connection(isOver: isOver)], idleTimeout: .seconds(120))),
             configuration: ServerConfiguration(
                 address: .hostname(options.host, port: options.port), backlog: 1024,
                 availableConnectionsDelegate: MaximumAvailableConnections(connectionLimit())),
@@ -100,6 +108,7 @@ public final class ModelServer: Sendable {
             }
             // Whichever ends first: all requests, or the time for them.
             try await group.next()
+            over.store(true, ordering: .relaxed)
             group.cancelAll()
         }
     }

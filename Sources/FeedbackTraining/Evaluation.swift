@@ -8,7 +8,7 @@ public struct Evaluation: Codable, Equatable, Sendable {
     public var loss: Double
     /// The same in bits a character of the text, whatever its tokens are; of a task, an answer.
     public var bitsPerCharacter: Double
-    /// e^loss.
+    /// e^loss, or the largest number there is.
     public var perplexity: Double
     /// The share of tokens that the model holds for the likeliest.
     public var accuracy: Double
@@ -19,7 +19,7 @@ public struct Evaluation: Codable, Equatable, Sendable {
     public init(_ sum: CrossEntropySum, characters: Int) {
         loss = sum.loss / Double(sum.targets)
         bitsPerCharacter = sum.loss / log(2) / Double(characters)
-        perplexity = exp(loss)
+        perplexity = min(exp(loss), .greatestFiniteMagnitude)
         accuracy = Double(sum.correct) / Double(sum.targets)
         tokens = sum.targets
     }

@@ -11,10 +11,14 @@ struct MemoryEstimate {
         let perLayer = 2 * D * D + 2 * D * F + Double(model.positions) * (D + H)
         let keyValue = 2 * D * D * (model.keyValue == .shared ? 1 : L)
         let parameters = V * D * 2 + L * perLayer + keyValue
-        let kept = L * (4 * D + F + H * (M + T + 32)) + 4 * D + 2 * V + 6 * D
-        let rows = min(B, Double(threads) * 32)
-        // Parameters, two moments, packed twice, and a gradient a worker; what is kept for the backward pass.
-        bytes = 4 * (parameters * (5 + min(B, Double(threads))) + T * rows * kept)
+        let ofLayers = L * (4 * D + F + H * (M + T + 32))
+        let workers = min(B, Double(threads))
+        let isParallel = model.memory == .perLayer
+        let rows = min((B / workers).rounded(.up), isParallel ? max(1, 512 / T) : 32)
+        let chunk = isParallel ? T : min(T, 16)
+        // Parameters, two moments, packed twice, and a gradient a worker; what is kept of all steps, and of a chunk.
+        let kept = T * rows * (ofLayers + 10 * D + 2 * V) + chunk * rows * (ofLayers + 2 * D)
+        bytes = 4 * (parameters * (5 + workers) + workers * kept)
     }
 
     func check() throws(ConfigurationError) {

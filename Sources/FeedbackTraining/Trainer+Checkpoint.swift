@@ -72,8 +72,8 @@ extension Trainer {
         } catch let error as DecodingError {
             throw FileError("\(file.path) is damaged: \(explain(error))")
         }
-        guard state.version == 1, (0...totalSteps).contains(state.step), state.updates >= 0,
-            configuration.stages.indices.contains(state.stage), state.evaluationsSinceBest >= 0,
+        guard state.version == 1, (0...totalSteps).contains(state.step), (0...state.step).contains(state.updates),
+            configuration.stages.indices.contains(state.stage), (0...state.step).contains(state.evaluationsSinceBest),
             (0...Self.mostSkips).contains(state.skips ?? 0)
         else { throw FileError("\(file.path) is damaged or of another version") }
         let settings = Self.settings(self.configuration)

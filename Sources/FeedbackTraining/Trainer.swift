@@ -6,7 +6,8 @@ import Foundation
 /// Trains a model on a text or a task.
 ///
 /// ```swift
-/// let trainer = try Trainer(RunConfiguration(preset: .demo), corpus: TextCorpus.named("tiny_shakespeare"))
+/// let corpus = try await TextCorpus.named("tiny_shakespeare")
+/// let trainer = try Trainer(RunConfiguration(preset: .demo), corpus: corpus)
 /// try trainer.run { event in
 ///     if case .step(let step) = event { print(step.number, step.loss) }
 /// }

@@ -31,7 +31,8 @@ struct Console {
         statusShown = false
     }
 
-    private func write(_ text: String) { FileHandle.standardError.write(Data(text.utf8)) }
+    /// Where nobody can be told any more, there is nobody to tell.
+    private func write(_ text: String) { try? FileHandle.standardError.write(contentsOf: Data(text.utf8)) }
 }
 
 /// Seconds as people say them: 42 s, 3:05, 1:02:03.

@@ -5,7 +5,7 @@ import Foundation
 
 struct Generate: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Continues a text, character by character, as it comes.",
+        abstract: "Continues a text, token by token, as it comes.",
         discussion: """
             Prints what follows the prompt.
 
@@ -20,7 +20,7 @@ struct Generate: ParsableCommand {
     @Option(parsing: .unconditional, help: "What to continue.")
     var prompt: String
 
-    @Option(parsing: .unconditional, help: "Characters to produce at most.")
+    @Option(parsing: .unconditional, help: "Tokens to produce at most.")
     var maxTokens = 500
 
     @Option(parsing: .unconditional, help: "0 takes the likeliest, 1 the model's own probabilities.")

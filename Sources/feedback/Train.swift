@@ -3,7 +3,6 @@ import FeedbackRuns
 import FeedbackTraining
 import FeedbackTransformer
 import Foundation
-import Logging
 
 struct Train: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -66,17 +65,19 @@ struct Train: AsyncParsableCommand {
     func run() async throws {
         let start = ContinuousClock.now
         var console = Console(quiet: quiet)
+        let store = try openHistory(&console)
         let (trainer, folder) = try await prepare(&console)
+        defer { folder.end() }
         let interruption = Interruption {
-            guard !quiet else { return }
-            FileHandle.standardError.write(Data("\nfinishing the step and saving; Ctrl-C again stops at once\n".utf8))
+            var console = Console(quiet: quiet)
+            console.print("\nfinishing the step and saving; Ctrl-C again stops at once")
         }
         var progress = TrainingProgress(trainer)
         progress.begin(folder.url, console: &console)
-        let watchers = try Watchers(self, trainer, folder.url, &console)
+        let watchers = try Watchers(self, trainer, folder.url, store, &console)
         if watchers.recorder != nil {
-            let store = history.path.map { " --runs \($0)" } ?? ""
-            console.print("watch it in a browser: feedback serve --dashboard\(store)")
+            let flag = history.path.map { " --runs \($0)" } ?? ""
+            console.print("watch it in a browser: feedback serve --dashboard\(flag)")
         }
         let ending: Trainer.Ending
         do {
@@ -96,10 +97,21 @@ struct Train: AsyncParsableCommand {
         if ending == .stopped, let status = interruption.exitStatus { throw ExitCode(status) }
     }
 
-    /// The run as it begins or goes on: flags before environment before file before preset.
+    /// The run history; nil where none is wanted, or where the usual one cannot be had: a run is worth more.
+    private func openHistory(_ console: inout Console) throws -> RunStore? {
+        guard record else { return nil }
+        do { return try history.store() } catch {
+            if history.path != nil { throw error }
+            console.print("\(error); training goes on without it")
+            return nil
+        }
+    }
+
+    /// The run as it begins or goes on, its folder taken: flags before environment before file before preset.
     private func prepare(_ console: inout Console) async throws -> (Trainer, RunFolder) {
         if let resume {
             let folder = try RunFolder(opening: URL(filePath: resume))
+            try folder.lock()
             let own = try folder.configuration()
             var asked = own
             try settings.apply(to: &asked)
@@ -122,7 +134,9 @@ struct Train: AsyncParsableCommand {
             if !fresh.isEmpty { console.print("new parameters: \(fresh.joined(separator: ", "))") }
             if !unused.isEmpty { console.print("parameters without a place: \(unused.joined(separator: ", "))") }
         }
-        return (trainer, try RunFolder(creating: outputFolder(), configuration: trainer.configuration))
+        let folder = try RunFolder(creating: outputFolder(), configuration: trainer.configuration)
+        try folder.lock()
+        return (trainer, folder)
     }
 
     private func outputFolder() -> URL {
@@ -142,21 +156,18 @@ private final class Watchers {
     private var tensorBoard: TensorBoardWriter?
     private let model: FeedbackModel
 
-    init(_ command: Train, _ trainer: Trainer, _ folder: URL, _ console: inout Console) throws {
+    init(_ command: Train, _ trainer: Trainer, _ folder: URL, _ store: RunStore?, _ console: inout Console) throws {
         model = trainer.model
         tensorBoard = try command.tensorboard.map { try TensorBoardWriter(folder: URL(filePath: $0)) }
-        guard command.record else {
-            recorder = nil
-            return
-        }
         do {
             let quiet = command.quiet
-            recorder = try RunRecorder(try command.history.store(), trainer, folder: folder) { complaint in
-                var console = Console(quiet: quiet)
-                console.print(complaint)
+            recorder = try store.map { store in
+                try RunRecorder(store, trainer, folder: folder) { complaint in
+                    var console = Console(quiet: quiet)
+                    console.print(complaint)
+                }
             }
         } catch {
-            // Nobody has asked for the usual history; a run is worth more.
             if command.history.path != nil { throw error }
             console.print("\(error); training goes on without it")
             recorder = nil

@@ -1,6 +1,7 @@
 import FeedbackTraining
 import FeedbackTransformer
 import Foundation
+import GRDB
 import Synchronization
 import Testing
 
@@ -121,6 +122,36 @@ final class Notes: Sendable {
         #expect(try store.runs().count == 2)
     }
 
+    @Test func longRunsAreThinned() throws {
+        let place = try Place()
+        var events: [TrainingEvent] = []
+        let run = try place.train("run", steps: 1, events: &events).id
+        let store = try place.store()
+        try store.write { db in
+            try db.execute(
+                sql: """
+                    WITH RECURSIVE numbers(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM numbers WHERE i < 10001)
+                    INSERT INTO steps SELECT run, i, time, loss, accuracy, learningRate, gradientNorm, seconds, tokens
+                    FROM numbers, steps WHERE step = 1
+                    """)
+        }
+        let steps = try store.metrics(run, most: 4000).steps.map(\.step)
+        #expect(steps == Array(stride(from: 2, through: 10_001, by: 3)))
+        #expect(try store.metrics(run, after: 9_998, most: 4000).steps.map(\.step) == [9_999, 10_000, 10_001])
+        #expect(try store.metrics(run).steps.count == 10_001)
+    }
+
+    /// Somebody else's database is left as it is.
+    @Test func otherDatabasesAreRefused() throws {
+        let place = try Place()
+        let file = place.url.appending(path: "other.sqlite")
+        try DatabaseQueue(path: file.path).write { try $0.execute(sql: "CREATE TABLE songs (name TEXT)") }
+        let before = try Data(contentsOf: file)
+        let error = #expect(throws: RunStoreError.self) { _ = try RunStore(at: file) }
+        #expect(error?.description.contains("a database of something else") == true)
+        #expect(try Data(contentsOf: file) == before)
+    }
+
     @Test func severalWriteAtOnce() throws {
         let place = try Place()
         let queue = OperationQueue()
@@ -215,7 +246,8 @@ final class Notes: Sendable {
         let recorder = try RunRecorder(store, trainer, folder: place.url.appending(path: "run")) { complaints.add($0) }
         try store.write { try $0.execute(sql: "ALTER TABLE steps RENAME TO gone") }
         try trainer.run { recorder.record($0) }
-        Thread.sleep(forTimeInterval: 1.2)
+        recorder.flush()
+        recorder.flush()
         #expect(complaints.all.count == 1 && complaints.all[0].contains("training goes on"))
         // What could not be written is written as soon as it can be.
         try store.write { try $0.execute(sql: "ALTER TABLE gone RENAME TO steps") }

@@ -163,19 +163,37 @@ struct Client: Sendable {
     func complete(_ body: JSON) async throws -> Answer { try await post("/v1/completions", body) }
 
     /// A value of `/metrics`.
-    func metric(_ name: String) async throws -> Int {
-        let lines = try await get("/metrics").text.split(separator: "\n")
+    func metric(_ name: String) async throws -> Int { Self.metric(name, in: try await get("/metrics").text) }
+
+    static func metric(_ name: String, in text: String) -> Int {
+        let lines = text.split(separator: "\n")
         let value = lines.first { $0.hasPrefix(name + "{") || $0.hasPrefix(name + " ") }?.split(separator: " ").last
         return value.flatMap { Int($0) } ?? -1
     }
 
-    /// Waits until a value of `/metrics` is as wanted; whether it has come to be so. It is asked so many times, not for so long:
-    /// beside many other tests an answer may take its time.
+    /// Waits until a value of `/metrics` is as wanted; whether it has come to be so within minutes: beside many other tests
+    /// everything may take its time.
     func wait(_ name: String, _ isRight: (Int) -> Bool) async throws -> Bool {
-        for _ in 0..<2000 {
+        let start = ContinuousClock.now
+        while ContinuousClock.now - start < .seconds(600) {
             if isRight(try await metric(name)) { return true }
             try await Task.sleep(for: .milliseconds(10))
         }
         return false
+    }
+
+    /// Waits until so many continuations run and wait, at one moment.
+    func wait(running: Int, waiting: Int) async throws {
+        let start = ContinuousClock.now
+        while ContinuousClock.now - start < .seconds(600) {
+            let text = try await get("/metrics").text
+            if Self.metric("feedback_running_sequences", in: text) == running
+                && Self.metric("feedback_queue_depth", in: text) == waiting
+            {
+                return
+            }
+            try await Task.sleep(for: .milliseconds(10))
+        }
+        throw SocketError(what: "\(running) running and \(waiting) waiting")
     }
 }

@@ -75,19 +75,6 @@ private final class History: Sendable {
         }
     }
 
-    @Test func longRunsAreThinned() {
-        let rows = (1...10_001).map { step in
-            """
-            {"run":1,"step":\(step),"time":1,"loss":1,"accuracy":1,"learningRate":1,"seconds":1,"tokens":1}
-            """
-        }
-        let steps = try! JSONDecoder().decode(
-            [RunMetrics.Step].self, from: Data("[\(rows.joined(separator: ","))]".utf8))
-        let metrics = RunMetrics(steps: steps, validations: [], samples: [], checkpoints: [])
-        let thinned = numbers(JSON.object(RunReader.members(metrics))["steps"]?["step"])
-        #expect(thinned.count <= 4000 && thinned.count > 3000 && thinned.last == 10_001)
-    }
-
     /// A run is followed from its middle to its end: nothing is missing, nothing comes twice.
     @Test func eventsTellWhatIsNew() async throws {
         let history = try History()

@@ -43,6 +43,7 @@ import Testing
         return try await blocking {
             let (process, errors) = process([folder.appending(path: "tiny").path, "--port", "0"] + options)
             try process.run()
+            defer { if process.isRunning { process.terminate() } }
             var said = ""
             while !said.contains("/v1") {
                 let more = errors.fileHandleForReading.availableData
@@ -68,7 +69,7 @@ import Testing
     /// A signal while a request is under way: it finishes, and then the server ends with the status of the signal.
     @Test(arguments: [(SIGTERM, Int32(143)), (SIGINT, Int32(130))])
     func signalsDrain(number: Int32, status: Int32) async throws {
-        let (text, ended) = try await serving { process, port in
+        let (text, ended) = try await serving(["--drain-time", "600"]) { process, port in
             let socket = try Self.request(port, maxTokens: 4000, stream: true)
             let beginning = try socket.receiveSome()
             kill(process.processIdentifier, number)
@@ -80,12 +81,12 @@ import Testing
 
     /// Waits until so many continuations are under way: a server that stops resets what has arrived but it has not read.
     private static func waitForRunning(_ count: Int, _ port: Int) throws {
-        var text = ""
-        repeat {
+        var running = 0
+        while running != count {
             let socket = try Socket(port: port)
             try socket.write(Client.bytes("GET", "/metrics"))
-            text = try Answer(socket.receive()).text
-        } while !text.contains("feedback_running_sequences{model=\"tiny\"} \(count)\n")
+            running = Client.metric("feedback_running_sequences", in: try Answer(socket.receive()).text)
+        }
     }
 
     /// What takes longer than the drain time is cut off, and told.

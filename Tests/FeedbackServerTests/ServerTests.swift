@@ -33,7 +33,7 @@ import Testing
                     seed: UInt64(request.seed))
                 #expect(texts[index] == expected, "request \(index)")
             }
-            #expect(try await client.metric("feedback_running_sequences") == 0)
+            #expect(try await client.wait("feedback_running_sequences") { $0 == 0 })
         }
     }
 
@@ -48,7 +48,7 @@ import Testing
                     return socket
                 }
             }
-            #expect(try await client.wait("feedback_queue_depth") { $0 == 3 })
+            try await client.wait(running: 2, waiting: 3)
             let refused = try await client.complete(["model": "tiny", "prompt": "a"])
             #expect(refused.status == 503 && refused.headers["retry-after"] == "1")
             #expect(refused.error?["code"] == "queue_full")
@@ -123,17 +123,20 @@ import Testing
             let members: [JSON.Member] = [.init(name: "stream", value: .bool(stream))]
             guard case .object(let long) = Self.long else { fatalError() }
             let request = Client.bytes("POST", "/v1/completions", [:], JSON.object(long + members).bytes)
-            try await blocking {
+            var sockets = try await blocking {
                 let sockets = try (0..<6).map { _ in try Socket(port: client.port) }
                 for socket in sockets { try socket.write(request) }
-                if stream { for socket in sockets.prefix(1) { _ = try socket.receiveSome() } } else { usleep(200_000) }
+                if stream { _ = try sockets[0].receiveSome() }
+                return sockets
             }
-            #expect(try await client.wait("feedback_running_sequences") { $0 == 0 })
+            try await client.wait(running: 3, waiting: 3)
+            sockets = []
+            try await client.wait(running: 0, waiting: 0)
             let generated = try await client.metric("feedback_generated_tokens_total")
-            #expect(try await client.metric("feedback_queue_depth") == 0)
-            #expect(generated < 2_000_000)
+            #expect(generated < 3_000_000 && sockets.isEmpty)
             #expect(try await client.complete(["model": "tiny", "prompt": "a"]).status == 200)
             // Nothing more was generated for those that have gone.
+            #expect(try await client.wait("feedback_generated_tokens_total") { $0 >= generated + 16 })
             #expect(try await client.metric("feedback_generated_tokens_total") == generated + 16)
         }
     }

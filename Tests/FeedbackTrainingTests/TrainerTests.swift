@@ -53,7 +53,7 @@ func smallConfiguration() -> RunConfiguration {
         var configuration = smallConfiguration()
         (configuration.length, configuration.streams) = (.seconds(1), streams)
         let timed = try Trainer(configuration, corpus: corpus)
-        #expect(timed.totalSteps > 1 && timed.configuration.length == .steps(timed.totalSteps))
+        #expect(timed.totalSteps >= 1 && timed.configuration.length == .steps(timed.totalSteps))
         configuration.length = timed.configuration.length
         let counted = try Trainer(configuration, corpus: corpus)
         for _ in 0..<min(5, timed.totalSteps) {
@@ -129,6 +129,10 @@ func smallConfiguration() -> RunConfiguration {
         #expect(try target("last") == "step-00000060")
         #expect(try ModelFolder(contentsOf: folder.appending(path: "checkpoints/best")).tokenizer == trainer.tokenizer)
         #expect(RunFolder.newestCheckpoint(of: folder)?.lastPathComponent == "step-00000060")
+        // As if the run had been killed between the best checkpoint and its link.
+        trainer.best = (0, 55)
+        _ = try run.save(trainer)
+        #expect(try target("best") == "step-00000055")
     }
 
     /// A loss that is not finite stops the run at its step; nothing of the model has changed, and the last good checkpoint

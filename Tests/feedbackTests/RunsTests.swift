@@ -54,16 +54,22 @@ import Testing
             let lines = try place.run(["runs", "show", "run"]).output.split(separator: "\n")
             return lines.first { $0.hasPrefix("state") }?.split(separator: " ").last.map(String.init) ?? ""
         }
+        func hasEntries(_ folder: URL) -> Bool {
+            let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
+            return names.contains("last")
+        }
         let long = ["train"] + place.small + ["--steps", "1000000", "--checkpoint-interval", "5", "--output", "run"]
         for (signal, expected) in [(SIGKILL, "crashed"), (SIGINT, "interrupted")] {
             let process = place.process(expected == "crashed" ? long : ["train", "--resume", "run"])
             (process.standardOutput, process.standardError) = (FileHandle.nullDevice, FileHandle.nullDevice)
             try process.run()
-            let deadline = Date.now + 60
-            while try state() != "running", Date.now < deadline { usleep(50_000) }
+            let checkpoints = place.url.appending(path: "run/checkpoints")
+            while process.isRunning, try state() != "running" || !hasEntries(checkpoints) { usleep(50_000) }
             #expect(try state() == "running")
             #expect(try place.run(["runs", "delete", "run"]).errors.contains("is being trained"))
-            usleep(700_000)
+            let second = try place.run(["train", "--resume", "run"])
+            #expect(second.status == 1 && second.errors.contains("another process"), "\(second.errors)")
+            #expect(try state() == "running")
             kill(process.processIdentifier, signal)
             process.waitUntilExit()
             #expect(try state() == expected)

@@ -26,8 +26,6 @@ typedef struct {
     bool narrow, narrow_destination;
 } onednn_shape;
 
-/// The version of the library that is running, as major · 10000 + minor · 100 + patch.
-int onednn_version(void);
 /// Makes oneDNN use only the calling thread for what this thread creates and runs. Call once in every thread.
 void onednn_use_one_thread(void);
 
@@ -39,8 +37,6 @@ void onednn_product_destroy(onednn_product *);
 int onednn_product_run(
     onednn_product *, const void *source, const void *weights, const onednn_packed *packed, const float *bias,
     void *destination);
-/// The name of oneDNN's chosen implementation.
-const char *onednn_product_implementation(const onednn_product *);
 
 /// An uninitialised weight matrix [k, n] in the layout that oneDNN prefers at 16 rows; it uses the same from 1 row to
 /// hundreds.

@@ -136,27 +136,6 @@ extension CPUExecutor {
         }
     }
 
-    public func copy(_ memory: AttentionMemory, slots: Range<Int>, into other: AttentionMemory) {
-        let from = unsafeDowncast(memory, to: CPUMemory.self)
-        let to = unsafeDowncast(other, to: CPUMemory.self)
-        precondition(slots.lowerBound % 16 == 0 && slots.count <= to.slots && slots.upperBound <= from.slots)
-        let (first, count) = (slots.lowerBound, roundedUp(slots.count))
-        func copy(_ source: Buffer<Operand>, _ start: Int, into target: Buffer<Operand>, _ end: Int, size: Int) {
-            target.all.pointer(end).copyMemory(
-                from: source.all.pointer(start + first * size), byteCount: count * size * source.all.elementSize)
-        }
-        for row in 0..<from.rows {
-            for h in 0..<from.heads {
-                copy(
-                    from.keysOverSlots, from.overSlots(row, h), into: to.keysOverSlots, to.overSlots(row, h),
-                    size: from.sizeOverSlots)
-                copy(
-                    from.valuesOverHead, from.overHead(row, h), into: to.valuesOverHead, to.overHead(row, h),
-                    size: from.sizeOverHead)
-            }
-        }
-    }
-
     /// Calls `body` for every step, row and head of a block of queries, with where the head begins in the rows of
     /// queries, where its row of scores begins, and where its column 0 of the positions is.
     @inline(__always)

@@ -81,21 +81,6 @@ extension ReferenceExecutor {
         }
     }
 
-    public func copy(_ memory: AttentionMemory, slots: Range<Int>, into other: AttentionMemory) {
-        let (memory, other) = (memory as! ReferenceMemory, other as! ReferenceMemory)
-        let size = memory.heads * memory.headSize
-        for row in 0..<memory.rows {
-            for slot in slots {
-                let from = memory.index(row: row, slot: slot)
-                let to = other.index(row: row, slot: slot - slots.lowerBound)
-                for d in 0..<size {
-                    other.keys[to + d] = memory.keys[from + d]
-                    other.values[to + d] = memory.values[from + d]
-                }
-            }
-        }
-    }
-
     public func attend(
         _ q: Matrix<Operand>, _ memory: AttentionMemory, _ positions: PackedPositions, _ visibility: Visibility,
         probabilities p: Matrix<Operand>, dropout: Dropout?, into context: Matrix<Operand>

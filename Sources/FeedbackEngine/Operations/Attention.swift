@@ -75,8 +75,6 @@ public struct Visibility: Equatable, Sendable {
     }
 
     public func slots(step i: Int) -> Range<Int> { max(0, before + i - window)..<before + i }
-    /// The same memories, seen from `steps` steps later.
-    public func advanced(by steps: Int) -> Visibility { Visibility(before: before + steps, window: window) }
 }
 
 /// What one layer's attention leaves for the sums over steps: ds and p [n·B·H, scoreColumns], q̃ and dc [n·B, D].
@@ -108,10 +106,6 @@ public protocol AttentionOperations {
         scale: Double)
     /// Writes the keys and values [n·B, 2D] of n steps into the slots from `slot` on.
     func append(_ keysValues: Matrix<State>, to memory: AttentionMemory, slot: Int)
-
-    /// Copies the keys and values of some slots to another memory's first slots, or to this one's own. The range begins
-    /// at a multiple of 16. For decoding: gradients are not copied.
-    func copy(_ memory: AttentionMemory, slots: Range<Int>, into other: AttentionMemory)
 
     /// Forward 1–3 for every step, row and head of the block; p [n·B·H, scoreColumns]. Every step must see a memory.
     func attend(

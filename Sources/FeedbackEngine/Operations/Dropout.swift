@@ -42,8 +42,9 @@ public struct Dropout: Sendable {
         UInt32(truncatingIfNeeded: mix(mix(key, UInt64(step)), UInt64(firstRow + row)) >> 32)
     }
 
-    /// Where a column's hash lies below this, it is dropped.
-    var threshold: UInt32 { UInt32(min(rate * 0x1p32, 0x1p32 - 1)) }
+    /// Where a column's hash lies below this, it is dropped. A rate so small that float32 has 1 for the scale is none: the
+    /// attention kernels tell by the scale whether they drop.
+    var threshold: UInt32 { Float(scale) == 1 ? 0 : UInt32(min(rate * 0x1p32, 0x1p32 - 1)) }
     var scale: Double { 1 / (1 - rate) }
 
     /// 1 / (1 − ρ) or 0.

@@ -2,7 +2,7 @@
 ///
 /// There are two executors. `CPUExecutor` is the fast one: matrix products on packed weights, and vector kernels.
 /// `ReferenceExecutor` is plain Swift in double precision, the oracle that the tests hold the fast one to. Every
-/// operation's equations, its reference and its fast version stand together in one file of this folder.
+/// operation's equations, its reference and its fast version stand side by side in this folder.
 ///
 /// An executor belongs to one thread at a time. Several executors of a kind may share matrices and packed weights.
 ///

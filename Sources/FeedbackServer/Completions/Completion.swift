@@ -61,6 +61,8 @@ struct Completion: Sendable {
         do {
             for await event in ticket.events {
                 guard let piece = try choices[event.index].take(event.event) else { continue }
+                // Who reads slowly is told of a failure first.
+                if ticket.hasFailed { continue }
                 if piece.finish != nil { ended += 1 } else if piece.text.isEmpty { continue }
                 let usage: JSON? = request.includeUsage ? .null : nil
                 try await writer.write(serverSentEvent(json([choice(event.index, piece)], usage: usage)))

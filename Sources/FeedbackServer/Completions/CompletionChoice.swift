@@ -18,20 +18,20 @@ struct CompletionChoice {
     private var record: LogprobRecord?
     /// The prompt, where it is told: it comes with the first piece.
     private var echo: String
-    /// The prompt's tokens that come after logits still to come.
+    /// The prompt's tokens whose log-probabilities are still to come.
     private var echoed: ArraySlice<Int32> = []
     private var echoedBytes = 0
     private(set) var tokens = 0
 
     init(_ generation: Generation, _ request: CompletionRequest, _ tokenizer: Tokenizer) {
-        record = request.logprobs.map { LogprobRecord(tokenizer, count: $0) }
+        record = request.logprobs.map { _ in LogprobRecord(tokenizer) }
         echo = request.echo ? generation.promptText : ""
         if request.echo, record != nil {
             echoed = generation.prompt.dropFirst()
             echoedBytes = generation.prompt.reduce(tokenizer.separator.utf8.count * (generation.prompt.count - 1)) {
                 $0 + tokenizer.bytes(of: $1).count
             }
-            record!.append(generation.prompt[0], logits: nil)
+            record!.append(generation.prompt[0], nil)
         } else {
             record?.follow(generation.promptText)
         }
@@ -40,12 +40,12 @@ struct CompletionChoice {
     /// Throws where the continuation has failed.
     mutating func take(_ event: GenerationEvent) throws(APIError) -> Piece? {
         switch event {
-        case .prompt(let logits):
-            if let token = echoed.popFirst() { record?.append(token, logits: logits) }
+        case .prompt(let likely):
+            if let token = echoed.popFirst() { record?.append(token, likely) }
             return nil
-        case .token(let token, let text, let bytes, let logits):
+        case .token(let token, let text, let bytes, let likely):
             tokens += 1
-            record?.append(token, logits: logits)
+            record?.append(token, likely)
             return piece(text, bytes, nil)
         case .end(let reason, let text, let bytes): return piece(text, bytes, reason)
         case .failed(let error): throw error

@@ -30,12 +30,35 @@ extension [TokenLogprob] {
     }
 }
 
+/// A token's log-probability and the likeliest tokens in its place, to a millionth: all that is kept of its logits.
+struct LikelyTokens: Sendable {
+    let logprob: Double
+    /// nil where none are asked for.
+    let top: [(token: Int32, logprob: Double)]?
+
+    /// - Parameter count: how many of the likeliest are told, and the token itself.
+    init(_ token: Int32, _ logits: [Float], count: Int) {
+        let largest = Double(logits.max() ?? 0)
+        let total = largest + log(logits.reduce(0) { $0 + exp(Double($1) - largest) })
+        func logprob(_ token: Int32) -> Double { ((Double(logits[Int(token)]) - total) * 1e6).rounded() / 1e6 }
+        var top: [Int32] = []
+        for index in logits.indices where count > 0 {
+            let place = top.firstIndex { logits[Int($0)] < logits[index] } ?? top.count
+            if place < count {
+                top.insert(Int32(index), at: place)
+                if top.count > count { top.removeLast() }
+            }
+        }
+        if !top.contains(token) { top.append(token) }
+        self.logprob = logprob(token)
+        self.top = count == 0 ? nil : top.map { ($0, logprob($0)) }
+    }
+}
+
 /// Keeps the log-probabilities of a continuation's tokens until their text is given: what is held back, and what a stop
 /// cuts off, is not told.
 struct LogprobRecord {
     private let tokenizer: Tokenizer
-    /// How many of the likeliest tokens are told.
-    private let count: Int
     private var separator = ""
     /// Tokens whose text has not been given, and where their bytes begin among `bytes`.
     private var held: [(token: TokenLogprob, start: Int)] = []
@@ -44,17 +67,14 @@ struct LogprobRecord {
     /// Scalars given.
     private var given = 0
 
-    init(_ tokenizer: Tokenizer, count: Int) {
-        self.tokenizer = tokenizer
-        self.count = count
-    }
+    init(_ tokenizer: Tokenizer) { self.tokenizer = tokenizer }
 
     /// Where the text before the next token ends in this.
     mutating func follow(_ text: String) { separator = tokenizer.separator(after: text) }
 
-    /// - Parameter logits: those that it was chosen from; nil for a text's first token.
-    mutating func append(_ token: Int32, logits: [Float]?) {
-        held.append((Self.logprob(of: token, logits, tokenizer, separator: separator, count: count), bytes.count))
+    /// - Parameter likely: what it was chosen from; nil for a text's first token.
+    mutating func append(_ token: Int32, _ likely: LikelyTokens?) {
+        held.append((told(token, likely), bytes.count))
         bytes += separator.utf8 + tokenizer.bytes(of: token)
         separator = tokenizer.separator
     }
@@ -74,30 +94,15 @@ struct LogprobRecord {
         return tokens
     }
 
-    private static func logprob(
-        of token: Int32, _ logits: [Float]?, _ tokenizer: Tokenizer, separator: String, count: Int
-    ) -> TokenLogprob {
+    private func told(_ token: Int32, _ likely: LikelyTokens?) -> TokenLogprob {
         func text(_ token: Int32) -> String {
             let bytes = separator.utf8 + tokenizer.bytes(of: token)
             // As OpenAI writes a token that is no text by itself.
             return String(validating: bytes, as: UTF8.self)
                 ?? "bytes:" + bytes.map { String(format: "\\x%02x", $0) }.joined()
         }
-        guard let logits else { return TokenLogprob(text: text(token), logprob: nil, top: nil) }
-        let largest = Double(logits.max() ?? 0)
-        let total = largest + log(logits.reduce(0) { $0 + exp(Double($1) - largest) })
-        func logprob(_ token: Int32) -> Double { ((Double(logits[Int(token)]) - total) * 1e6).rounded() / 1e6 }
-        var top: [Int32] = []
-        for index in logits.indices where count > 0 {
-            let place = top.firstIndex { logits[Int($0)] < logits[index] } ?? top.count
-            if place < count {
-                top.insert(Int32(index), at: place)
-                if top.count > count { top.removeLast() }
-            }
-        }
-        if !top.contains(token) { top.append(token) }
         return TokenLogprob(
-            text: text(token), logprob: logprob(token), top: count == 0 ? nil : top.map { (text($0), logprob($0)) })
+            text: text(token), logprob: likely?.logprob, top: likely?.top?.map { (text($0.token), $0.logprob) })
     }
 }
 

@@ -35,8 +35,7 @@ final class ServedModel: Sendable {
                     Generation(
                         prompt: tokens, promptText: text, maxTokens: request.maxTokens,
                         sampler: try sampler(request, seed: seed &+ UInt64(choice)), stops: request.stops,
-                        tellsLogits: request.logprobs != nil,
-                        tellsPromptLogits: request.echo && request.logprobs != nil))
+                        logprobs: request.logprobs, tellsPromptLogprobs: request.echo && request.logprobs != nil))
             }
         }
         return generations

@@ -9,9 +9,10 @@ struct Generation: Sendable {
     var maxTokens: Int
     var sampler: Sampler
     var stops: [String] = []
-    /// Whether the logits that a token was chosen from are told, and those of the prompt's own tokens.
-    var tellsLogits = false
-    var tellsPromptLogits = false
+    /// How many of the likeliest tokens are told beside each; nil for not even its own log-probability.
+    var logprobs: Int?
+    /// Whether that is told of the prompt's tokens too.
+    var tellsPromptLogprobs = false
 }
 
 enum FinishReason: String, Sendable {
@@ -22,10 +23,10 @@ enum FinishReason: String, Sendable {
 
 /// What has become of a continuation.
 enum GenerationEvent: Sendable {
-    /// The logits from which the prompt's next token might have been chosen.
-    case prompt(logits: [Float])
+    /// How likely the prompt's next token was.
+    case prompt(LikelyTokens)
     /// A token has been chosen; the text that is certain by now, which may be empty, and of how many bytes it was.
-    case token(Int32, text: String, bytes: Int, logits: [Float]?)
+    case token(Int32, text: String, bytes: Int, LikelyTokens?)
     /// The last event, with the text that was held back.
     case end(FinishReason, text: String, bytes: Int)
     /// The last event where it cannot go on.
@@ -43,6 +44,7 @@ final class GenerationTicket: Sendable {
     let events: AsyncStream<Event>
     private let continuation: AsyncStream<Event>.Continuation
     private let cancelled = Atomic(false)
+    private let failed = Atomic(false)
     private let left: Atomic<Int>
 
     /// Whoever reads may be slow: a continuation's length is limited, so what waits is too.
@@ -59,7 +61,11 @@ final class GenerationTicket: Sendable {
         continuation.finish()
     }
 
+    /// Whether a continuation has failed: what is still to be read before that is of no use.
+    var hasFailed: Bool { failed.load(ordering: .relaxed) }
+
     func send(_ event: GenerationEvent, index: Int) {
+        if case .failed = event { failed.store(true, ordering: .relaxed) }
         continuation.yield(Event(index: index, event: event))
         switch event {
         case .end, .failed: if left.subtract(1, ordering: .relaxed).newValue == 0 { continuation.finish() }
@@ -94,7 +100,7 @@ final class GenerationJob: @unchecked Sendable {
 
     /// Where nothing need be computed, ends at once.
     func endIfEmpty() -> Bool {
-        guard generation.maxTokens == 0 && !generation.tellsPromptLogits else { return false }
+        guard generation.maxTokens == 0 && !generation.tellsPromptLogprobs else { return false }
         end()
         return true
     }
@@ -115,13 +121,19 @@ final class GenerationJob: @unchecked Sendable {
         ticket.send(.end(.length, text: rest, bytes: text.bytesGiven - given), index: index)
     }
 
+    private func likely(_ token: Int32, _ logits: [Float]) -> LikelyTokens? {
+        generation.logprobs.map { LikelyTokens(token, logits, count: $0) }
+    }
+
     /// Takes the logits of its step; whether there are more to come.
     func advance(_ logits: [Float], at now: ContinuousClock.Instant, _ metrics: inout StepMetrics) -> Bool {
         if taken < generation.prompt.count {
             taken += 1
             metrics.promptTokens += 1
             if taken < generation.prompt.count {
-                if generation.tellsPromptLogits { ticket.send(.prompt(logits: logits), index: index) }
+                if generation.tellsPromptLogprobs, let likely = likely(generation.prompt[taken], logits) {
+                    ticket.send(.prompt(likely), index: index)
+                }
                 return true
             }
             if generation.maxTokens == 0 {
@@ -142,8 +154,7 @@ final class GenerationJob: @unchecked Sendable {
         let given = text.bytesGiven
         let piece = text.append(token)
         ticket.send(
-            .token(token, text: piece, bytes: text.bytesGiven - given, logits: generation.tellsLogits ? logits : nil),
-            index: index)
+            .token(token, text: piece, bytes: text.bytesGiven - given, likely(token, logits)), index: index)
         if text.isStopped {
             ticket.send(.end(.stop, text: "", bytes: 0), index: index)
             return false

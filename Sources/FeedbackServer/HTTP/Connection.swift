@@ -2,17 +2,25 @@ import NIOCore
 import NIOHTTP1
 import Synchronization
 
-/// The end of a channel's pipeline: tells when the client has gone, which a response that takes long must know. A client that
-/// closes its sending side counts as gone.
-final class Connection: ChannelInboundHandler, RemovableChannelHandler, Sendable {
+/// Between a channel and its requests: tells when the client has gone, which a response that takes long must know, and closes
+/// only when what has been answered is written. A client that closes its sending side counts as gone.
+final class Connection: ChannelDuplexHandler, RemovableChannelHandler, Sendable {
     typealias InboundIn = Any
     typealias InboundOut = Any
+    typealias OutboundIn = Any
+    typealias OutboundOut = Any
 
     private enum State: Sendable {
         case open((@Sendable () -> Void)?)
         case closed
     }
     private let state = Mutex(State.open(nil))
+    /// The last part of an answer, while it is being written or has been.
+    private let lastPart = Mutex<EventLoopFuture<Void>?>(nil)
+    /// Whether the server waits for nobody any more.
+    private let isOver: @Sendable () -> Bool
+
+    init(isOver: @escaping @Sendable () -> Bool) { self.isOver = isOver }
 
     /// That of a channel.
     static func of(_ channel: any Channel) async throws -> Connection {
@@ -49,6 +57,31 @@ final class Connection: ChannelInboundHandler, RemovableChannelHandler, Sendable
     func channelInactive(context: ChannelHandlerContext) {
         close()
         context.fireChannelInactive()
+    }
+
+    func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
+        let promise = promise ?? context.eventLoop.makePromise()
+        lastPart.withLock { $0 = promise.futureResult }
+        context.write(data, promise: promise)
+    }
+
+    /// A channel that is closed drops what its socket has not taken yet. So this waits until it has; half a minute at most.
+    func close(context: ChannelHandlerContext, mode: CloseMode, promise: EventLoopPromise<Void>?) {
+        guard mode == .all, let last = lastPart.withLock({ $0 }) else {
+            return context.close(mode: mode, promise: promise)
+        }
+        let (context, start) = (NIOLoopBound(context, eventLoop: context.eventLoop), ContinuousClock.now)
+        let written = context.value.eventLoop.makePromise(of: Void.self)
+        let check = context.value.eventLoop.scheduleRepeatedTask(
+            initialDelay: .milliseconds(100), delay: .milliseconds(100)
+        ) { [isOver] _ in
+            if isOver() || ContinuousClock.now - start > .seconds(30) { written.succeed() }
+        }
+        last.whenComplete { _ in written.succeed() }
+        written.futureResult.whenComplete { _ in
+            check.cancel()
+            context.value.close(mode: .all, promise: promise)
+        }
     }
 
     /// A head that is no HTTP is answered by 400 where the error is the parser's; those found later, in its fields, get the

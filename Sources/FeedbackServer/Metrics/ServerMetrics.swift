@@ -26,7 +26,7 @@ final class RequestCounters: Sendable {
 /// What the models have done, in Prometheus' text format.
 func prometheus(_ models: [(id: String, metrics: ModelMetrics)]) -> String {
     func label(_ id: String) -> String {
-        let escaped = id.map { ["\\": #"\\"#, "\"": #"\""#, "\n": #"\n"#][$0] ?? String($0) }.joined()
+        let escaped = id.unicodeScalars.map { ["\\": #"\\"#, "\"": #"\""#, "\n": #"\n"#][$0] ?? String($0) }.joined()
         return "model=\"\(escaped)\""
     }
     func values(_ name: String, _ kind: String, _ help: String, _ value: (ModelMetrics) -> Int) -> String {

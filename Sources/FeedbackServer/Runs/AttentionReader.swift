@@ -4,23 +4,38 @@ import FeedbackTraining
 import FeedbackTransformer
 import Foundation
 import HummingbirdCore
+import Synchronization
 
 /// Tells what a run's model looks at in a text. One question at a time, on a thread of its own: it computes.
 final class AttentionReader: @unchecked Sendable {  // what is kept belongs to the queue
     private let queue = DispatchQueue(label: "attention")
-    /// The model of the last question, and where it came from.
-    private var kept: (path: String, folder: ModelFolder)?
+    /// The model of the last question, where it came from, and of when it is.
+    private var kept: (path: String, time: Date?, folder: ModelFolder)?
+    private let waiting = Atomic(0)
 
     private static let mostTokens = 256
+    private static let mostWaiting = 8
 
     /// - Parameter body: an object with the `text`.
-    func answer(_ body: JSON, _ run: Run) async throws -> Response {
+    func answer(_ body: JSON, _ run: Run, _ connection: Connection) async throws -> Response {
         let parameters = try Parameters(body, known: ["text"])
         guard let text = try parameters.string("text"), !text.isEmpty else {
             throw APIError.invalid("text", "text is missing; give at least one character")
         }
+        defer { waiting.subtract(1, ordering: .relaxed) }
+        guard waiting.add(1, ordering: .relaxed).newValue <= Self.mostWaiting else {
+            throw APIError(
+                status: .serviceUnavailable, message: "others are asking; try again in a moment", code: "queue_full",
+                headers: [.retryAfter: "1"])
+        }
         let bytes = try await withCheckedThrowingContinuation { continuation in
-            queue.async { continuation.resume(with: Result { try self.weights(text, run) }) }
+            queue.async {
+                continuation.resume(
+                    with: Result {
+                        if connection.isClosed { throw CancellationError() }
+                        return try self.weights(text, run)
+                    })
+            }
         }
         return Response(type: "application/json", bytes)
     }
@@ -63,10 +78,12 @@ final class AttentionReader: @unchecked Sendable {  // what is kept belongs to t
             throw APIError(
                 status: .conflict, message: "run \(run.id!) (\(run.name)) has no checkpoint", code: "no_checkpoint")
         }
-        if let kept, kept.path == path { return kept.folder }
+        let attributes = try? FileManager.default.attributesOfItem(atPath: path)
+        let time = attributes?[.modificationDate] as? Date
+        if let kept, kept.path == path, kept.time == time { return kept.folder }
         do {
             let folder = try ModelFolder(contentsOf: URL(filePath: path))
-            kept = (path, folder)
+            kept = (path, time, folder)
             return folder
         } catch {
             throw APIError(status: .conflict, message: "\(error)", code: "no_checkpoint")

@@ -9,13 +9,14 @@ import Synchronization
 final class Dashboard: Sendable {
     private let reader: RunReader
     private let attention = AttentionReader()
-    /// Whether only this machine can reach the server. Then a name that has been pointed here by someone else's page is refused.
-    private let isLocal: Bool
+    /// The address where only this machine can reach the server. Then a name that has been pointed here by someone else's page
+    /// is refused.
+    private let localHost: String?
     private let stopped = Atomic(false)
 
-    init(_ store: RunStore, isLocal: Bool) {
+    init(_ store: RunStore, localHost: String?) {
         reader = RunReader(store)
-        self.isLocal = isLocal
+        self.localHost = localHost
     }
 
     /// Ends the streams of events.
@@ -39,15 +40,15 @@ final class Dashboard: Sendable {
             try allow([.post], request)
             let run = try reader.run(parts[2])
             let body = try await request.json(upTo: 1 << 16)
-            return try await attention.answer(body, run)
+            return try await attention.answer(body, run, connection)
         default: throw APIError.noPage(request.uri.path)
         }
     }
 
     private func checkHost(_ request: Request) throws(APIError) {
-        guard isLocal, let host = request.head.authority else { return }
+        guard let localHost, let host = request.head.authority else { return }
         let port = host.lastIndex(of: ":").flatMap { host.hasSuffix("]") ? nil : $0 } ?? host.endIndex
-        guard ["localhost", "127.0.0.1", "[::1]"].contains(host[..<port].lowercased()) else {
+        guard ["localhost", "127.0.0.1", "[::1]", localHost].contains(host[..<port].lowercased()) else {
             throw APIError(
                 status: .misdirectedRequest, message: "this server is localhost, not \(host)", code: "wrong_host")
         }

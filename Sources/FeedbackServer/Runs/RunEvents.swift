@@ -12,7 +12,7 @@ struct RunEvents: Sendable {
         init(id: Int64, after step: Int) {
             self.id = id
             steps = step
-            (validations, samples, checkpoints) = (step - 1, step - 1, step - 1)
+            (validations, samples, checkpoints) = (step &- 1, step &- 1, step &- 1)
         }
 
         /// Removes what has been told, and remembers the rest as told.
@@ -28,7 +28,7 @@ struct RunEvents: Sendable {
         }
 
         /// From where rows may be new: at the last step, of which more may have come.
-        var after: Int { steps - 1 }
+        var after: Int { steps &- 1 }
 
         /// A run that has been resumed from an earlier step goes on from there.
         mutating func goBack(to step: Int) {

@@ -30,11 +30,13 @@ final class RunReader: Sendable {
             .init(name: "revision", value: JSON(run.revision)), .init(name: "machine", value: .string(run.machine)),
             .init(name: "host", value: .string(run.host)),
         ]
-        let metrics = try store.metrics(run.id!)
+        let metrics = try store.metrics(run.id!, most: Self.mostSteps)
         return .object([.init(name: "run", value: .object(try summary(run) + more))] + Self.members(metrics))
     }
 
-    func metrics(_ id: Int64, after step: Int) throws -> RunMetrics { try store.metrics(id, after: step) }
+    func metrics(_ id: Int64, after step: Int) throws -> RunMetrics {
+        try store.metrics(id, after: step, most: Self.mostSteps)
+    }
 
     // MARK: Parts
 
@@ -53,7 +55,7 @@ final class RunReader: Sendable {
     /// While a run goes on, its picture may be behind by one of its points: each anew reads all steps.
     private func sparkline(_ run: Run) throws -> JSON {
         if let known = sparklines.withLock({ $0[run.id!] }) {
-            let late = run.step - known.step
+            let late = run.step &- known.step
             if late == 0 || run.status == .running && late > 0 && late < known.step / 60 { return known.losses }
         }
         let losses = JSON.array(try store.losses(run.id!, points: 60).map(JSON.number))
@@ -63,10 +65,7 @@ final class RunReader: Sendable {
 
     /// Steps as columns, the other rows as objects.
     static func members(_ metrics: RunMetrics) -> [JSON.Member] {
-        let stride = (metrics.steps.count + mostSteps - 1) / mostSteps
-        let steps = metrics.steps.enumerated()
-            .filter { (metrics.steps.count - 1 - $0.offset) % max(1, stride) == 0 }.map(\.element)
-        func column(_ value: (RunMetrics.Step) -> JSON) -> JSON { .array(steps.map(value)) }
+        func column(_ value: (RunMetrics.Step) -> JSON) -> JSON { .array(metrics.steps.map(value)) }
         let columns: JSON = [
             "step": column { .integer($0.step) }, "time": column { .number($0.time) },
             "loss": column { .number($0.loss) }, "learningRate": column { .number($0.learningRate) },

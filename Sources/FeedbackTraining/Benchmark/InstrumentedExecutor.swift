@@ -190,9 +190,6 @@ final class InstrumentedExecutor: Executor {
     func append(_ keysValues: Matrix<State>, to memory: AttentionMemory, slot: Int) {
         timed(.memory) { base.append(keysValues, to: memory, slot: slot) }
     }
-    func copy(_ memory: AttentionMemory, slots: Range<Int>, into other: AttentionMemory) {
-        timed(.memory) { base.copy(memory, slots: slots, into: other) }
-    }
 
     func attend(
         _ q: Matrix<Operand>, _ memory: AttentionMemory, _ positions: PackedPositions, _ visibility: Visibility,

@@ -11,6 +11,12 @@ public struct TrainingBenchmark {
     /// Throws on settings that no model can have, or that this machine has no memory for.
     public init(_ preset: RunConfiguration.Preset, _ configuration: RunConfiguration) throws(ConfigurationError) {
         try configuration.validate()
+        guard configuration.dropout == 0, configuration.accumulate == 1, configuration.streams != true,
+            configuration.curriculum == nil
+        else {
+            throw ConfigurationError(
+                "the benchmark times plain steps; leave out dropout, accumulate, streams and curriculum")
+        }
         guard configuration.precision.isSupported else {
             throw ConfigurationError(
                 "this CPU does not compute in \(configuration.precision.rawValue); use --precision float32")

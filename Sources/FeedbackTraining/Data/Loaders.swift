@@ -64,7 +64,6 @@ public struct ShuffledLoader: BatchLoader {
     }
 
     public var windows: Int { stream.count / sequenceLength }
-    public var batchesPerEpoch: Int { max(1, windows / batchSize) }
 
     private mutating func shuffle() {
         epochStart = random
@@ -94,7 +93,7 @@ public struct ShuffledLoader: BatchLoader {
 
     public mutating func resume(at cursor: LoaderCursor) throws(CorpusError) {
         guard let random = cursor.random.flatMap(RandomSource.init(state:)), (0...windows).contains(cursor.position),
-            cursor.epoch >= 0
+            (0...Int(Int32.max)).contains(cursor.epoch)
         else { throw CorpusError("the checkpoint's place in the data does not fit the data") }
         self.random = random
         shuffle()

@@ -62,10 +62,15 @@ public final class RunFolder {
         let folder = checkpoint(trainer.step)
         try writeFolder(folder) { try trainer.write(into: $0) }
         try link("last", to: folder)
-        if trainer.best?.step == trainer.step { try link("best", to: folder) }
+        // Every time: a run may have been killed between the best checkpoint and its link.
+        if let best = trainer.best.map({ checkpoint($0.step) }), FileManager.default.fileExists(atPath: best.path) {
+            try link("best", to: best)
+        }
         for (step, old) in Self.steps(in: checkpoints).dropLast(trainer.configuration.keep)
         where step != trainer.best?.step {
-            try? FileManager.default.removeItem(at: old)
+            // Under another name: what is killed half-way through must not leave a part of a checkpoint.
+            let removed = checkpoints.appending(path: ".\(old.lastPathComponent).old")
+            if rename(old.path, removed.path) == 0 { try? FileManager.default.removeItem(at: removed) }
         }
         return folder
     }
@@ -87,9 +92,9 @@ public final class RunFolder {
 
     // MARK: Training
 
-    /// Opens the folder for a trainer at some step: no other process may train in it; metrics of later steps, which a run
-    /// that was killed may have left behind, go.
-    func begin(at step: Int) throws {
+    /// Takes the folder, until `end`: no other process may train in it meanwhile.
+    public func lock() throws {
+        if metrics != nil { return }
         let file = url.appending(path: "metrics.jsonl")
         let descriptor = open(file.path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o644)
         guard descriptor >= 0 else { throw FileError("cannot write \(file.path): \(String(cString: strerror(errno)))") }
@@ -97,25 +102,35 @@ public final class RunFolder {
         guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
             throw FileError("\(url.path) is being trained by another process; wait for it or stop it")
         }
+        self.metrics = metrics
+    }
+
+    /// Opens the folder for a trainer at some step: metrics of later steps, which a run that was killed may have left behind,
+    /// go.
+    func begin(at step: Int) throws {
+        try lock()
+        let file = url.appending(path: "metrics.jsonl")
         struct Head: Decodable { let step: Int }
         var kept = 0
         for line in try readRegularFile(file).split(separator: 0x0a, omittingEmptySubsequences: false).dropLast() {
             guard let head = try? JSONDecoder().decode(Head.self, from: line), head.step <= step else { break }
             kept += line.count + 1
         }
-        guard ftruncate(descriptor, off_t(kept)) == 0 else {
-            throw FileError("cannot write \(file.path): \(String(cString: strerror(errno)))")
+        do { try metrics!.truncate(atOffset: UInt64(kept)) } catch {
+            throw FileError("cannot write \(file.path): \(reason(error))")
         }
         let names = (try? FileManager.default.contentsOfDirectory(atPath: checkpoints.path)) ?? []
         for name in names where name.hasPrefix(".") {
             try? FileManager.default.removeItem(at: checkpoints.appending(path: name))
         }
         encoder.outputFormatting = [.sortedKeys]
-        self.metrics = metrics
     }
 
-    /// Lets go of the folder.
-    func end() { metrics = nil }
+    /// Lets go of the folder, also where a child that is just being started has the file too.
+    public func end() {
+        if let metrics { flock(metrics.fileDescriptor, LOCK_UN) }
+        metrics = nil
+    }
 
     // MARK: Metrics
 

@@ -103,6 +103,14 @@ extension FeedbackModel {
     /// A model whose parameters come from a safetensors file; every parameter must be there, and nothing else.
     convenience init(_ configuration: ModelConfiguration, safetensors file: URL) throws {
         let tensors = try Safetensors(contentsOf: file)
+        do {
+            // Before there is room for them: a configuration can ask for any.
+            for parameter in ParameterTable(configuration).parameters {
+                try tensors.check(parameter.name, shape: parameter.shape)
+            }
+        } catch {
+            throw FileError("\(file.path): \(error)")
+        }
         try self.init(zero: configuration)
         do {
             try parameters.load(tensors)

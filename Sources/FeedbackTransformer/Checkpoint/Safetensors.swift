@@ -86,8 +86,10 @@ public struct Safetensors: Sendable {
         dataStart = 8 + Int(length)
 
         var end = 0
+        // One without values begins and ends where another begins.
         for (name, entry) in entries.sorted(by: {
-            ($0.value.range.lowerBound, $0.key) < ($1.value.range.lowerBound, $1.key)
+            ($0.value.range.lowerBound, $0.value.range.upperBound, $0.key)
+                < ($1.value.range.lowerBound, $1.value.range.upperBound, $1.key)
         }) {
             guard entry.range.lowerBound == end else {
                 throw .malformed(
@@ -111,6 +113,9 @@ public struct Safetensors: Sendable {
         }
         return entry
     }
+
+    /// Throws where there is no float32 tensor of that name and shape.
+    func check(_ name: String, shape: [Int]) throws(SafetensorsError) { _ = try entry(name, .f32, shape: shape) }
 
     private func values<Value>(_ entry: Entry, as type: Value.Type) -> [Value] {
         let bytes = dataStart + entry.range.lowerBound..<dataStart + entry.range.upperBound

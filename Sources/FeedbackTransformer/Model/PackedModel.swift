@@ -21,7 +21,7 @@ struct PackedLayer {
     let output: LinearMap
     let inner: LinearMap
     let outer: LinearMap
-    var positions: PackedPositions
+    let positions: PackedPositions
     let embeddings, positionBias, queryBias: Parameter
 
     var feedForward: FeedForwardWeights { FeedForwardWeights(inner: inner.packed, outer: outer.packed) }
@@ -33,8 +33,8 @@ struct PackedLayer {
 final class PackedModel: @unchecked Sendable {
     let configuration: ModelConfiguration
     /// How far back positions are packed: no step sees memories beyond.
-    private(set) var reach: Int
-    private(set) var layers: [PackedLayer]
+    let reach: Int
+    let layers: [PackedLayer]
     /// One for all layers, or one each.
     let keyValue: [LinearMap]
     let generator: LinearMap
@@ -114,16 +114,6 @@ final class PackedModel: @unchecked Sendable {
             layer.positions, embeddings: reachable(layer.embeddings, in: parameters),
             bias: reachable(layer.positionBias, in: parameters),
             queryBias: parameters.matrix(layer.queryBias).shaped(1, configuration.dModel), scale: layer.query.scale)
-    }
-
-    /// Packs positions farther back, for a decoder whose memory has grown. Nothing else may use the model meanwhile.
-    func extend(reach: Int, _ parameters: ParameterStore, executor: any Executor) {
-        self.reach = reach
-        for l in layers.indices {
-            layers[l].positions = executor.makePositions(
-                heads: configuration.heads, headSize: configuration.headSize, reach: reach)
-            packPositions(layers[l], parameters, executor: executor)
-        }
     }
 
     /// Adds one worker's position gradients to its gradient store.

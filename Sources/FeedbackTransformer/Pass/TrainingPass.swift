@@ -50,7 +50,7 @@ public final class TrainingPass {
         _ parameters: ParameterStore, steps: Int, batchSize: Int, carry: Int = 0, memoryWindow: Int? = nil,
         threads: Int, forwardOnly: Bool = false, makeExecutor: () -> any Executor
     ) {
-        precondition(steps > 0 && batchSize > 0 && threads > 0 && carry >= 0)
+        precondition(steps > 0 && batchSize > 0 && threads > 0 && carry >= 0 && (memoryWindow ?? 1) > 0)
         let table = parameters.table
         let window = min(memoryWindow ?? .max, table.configuration.window)
         let shape = SegmentShape(model: table.configuration, steps: steps, carry: min(carry, window), window: window)

@@ -10,11 +10,11 @@ final class Workspace {
 
     // Forward, for all T steps.
     /// x_l, the residual stream after layer l; l = 0 is the embedding.
-    private(set) var x: [Matrix<State>] = []
-    private(set) var attention: [AttentionStash] = []
-    private(set) var feedForward: [FeedForwardStash] = []
+    let x: [Matrix<State>]
+    let attention: [AttentionStash]
+    let feedForward: [FeedForwardStash]
     /// Keys and values: one memory that all layers read, or one a layer.
-    private(set) var memories: [AttentionMemory] = []
+    let memories: [AttentionMemory]
     let normalized: Matrix<Operand>
     let inverseDeviation: Matrix<State>
     let logits: Matrix<State>
@@ -22,23 +22,23 @@ final class Workspace {
     let memory: Matrix<State>
     let keysValues: Matrix<State>
 
-    // Backward: dx for all steps, the rest for a chunk.
+    // Backward: these for all steps, the deltas for a chunk.
     let dx: Matrix<State>
     let dLogits: Matrix<Operand>
     let dNormalized: Matrix<State>
-    private(set) var attentionDeltas: [AttentionDeltas] = []
-    private(set) var feedForwardDeltas: [FeedForwardDeltas] = []
+    let attentionDeltas: [AttentionDeltas]
+    let feedForwardDeltas: [FeedForwardDeltas]
     /// [chunk·R, 2D] for every memory.
-    private(set) var dKeysValues: [Matrix<Operand>] = []
-    private(set) var positionGradients: [PositionGradients] = []
-    private var buffers: [AnyObject] = []
+    let dKeysValues: [Matrix<Operand>]
+    let positionGradients: [PositionGradients]
+    private let buffers: [AnyObject]
 
     init(_ shape: SegmentShape, rows: Int, training: Bool, executor: any Executor) {
         let model = shape.model
         let (D, F, H, L) = (model.dModel, model.dFF, model.heads, model.layers)
         let all = shape.steps * rows
-        let chunk = (training ? shape.chunk : 0) * rows
         let block = max(shape.block * rows, shape.carry * rows)
+        let chunk = shape.chunk * rows
         var buffers: [AnyObject] = []
         func state(_ rows: Int, _ columns: Int) -> Matrix<State> {
             let buffer = executor.state(rows, columns)
@@ -59,31 +59,34 @@ final class Workspace {
         logits = state(all, model.vocabulary)
         memory = state(rows, D)
         keysValues = state(block, 2 * D)
+        attention = (0..<L).map { _ in
+            AttentionStash(
+                normalized: operand(all, D), inverseDeviation: state(all, 1), query: operand(all, D),
+                probabilities: operand(all * H, scores), context: operand(all, D))
+        }
+        feedForward = (0..<L).map { _ in
+            FeedForwardStash(normalized: operand(all, D), inverseDeviation: state(all, 1), hidden: operand(all, F))
+        }
+        memories = (0..<shape.memories).map { _ in
+            executor.makeMemory(
+                rows: rows, slots: shape.slots, heads: H, headSize: model.headSize, training: training)
+        }
+        // Without training there is none of this.
+        let trained = training ? 0..<L : 0..<0
         dx = state(training ? all : 0, D)
         dLogits = operand(training ? all : 0, model.vocabulary)
         dNormalized = state(training ? all : 0, D)
-        for _ in 0..<L {
-            attention.append(
-                AttentionStash(
-                    normalized: operand(all, D), inverseDeviation: state(all, 1), query: operand(all, D),
-                    probabilities: operand(all * H, scores), context: operand(all, D)))
-            feedForward.append(
-                FeedForwardStash(
-                    normalized: operand(all, D), inverseDeviation: state(all, 1), hidden: operand(all, F)))
-            guard training else { continue }
-            attentionDeltas.append(
-                AttentionDeltas(
-                    output: operand(chunk, D), context: operand(chunk, D), scores: operand(chunk * H, scores),
-                    query: operand(chunk, D)))
-            feedForwardDeltas.append(FeedForwardDeltas(output: operand(chunk, D), hidden: operand(chunk, F)))
-            positionGradients.append(
-                executor.makePositionGradients(heads: H, headSize: model.headSize, reach: shape.reach))
+        attentionDeltas = trained.map { _ in
+            AttentionDeltas(
+                output: operand(chunk, D), context: operand(chunk, D), scores: operand(chunk * H, scores),
+                query: operand(chunk, D))
         }
-        for _ in 0..<shape.memories {
-            memories.append(
-                executor.makeMemory(
-                    rows: rows, slots: shape.slots, heads: H, headSize: model.headSize, training: training))
-            if training { dKeysValues.append(operand(max(chunk, shape.carry * rows), 2 * D)) }
+        feedForwardDeltas = trained.map { _ in FeedForwardDeltas(output: operand(chunk, D), hidden: operand(chunk, F)) }
+        positionGradients = trained.map { _ in
+            executor.makePositionGradients(heads: H, headSize: model.headSize, reach: shape.reach)
+        }
+        dKeysValues = (training ? 0..<shape.memories : 0..<0).map { _ in
+            operand(max(chunk, shape.carry * rows), 2 * D)
         }
         self.buffers = buffers
     }

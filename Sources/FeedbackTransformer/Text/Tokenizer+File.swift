@@ -115,7 +115,7 @@ extension Tokenizer {
             self = .bytes
         } else {
             let characters = texts.compactMap { $0?.unicodeScalars.first }
-            guard Set(characters).count == characters.count else {
+            guard Set(characters).count == texts.count, texts.allSatisfy({ $0?.unicodeScalars.count == 1 }) else {
                 throw TokenizerError.malformed("\(file.path) is not a tokenizer of characters")
             }
             self = .characters(CharacterTokenizer(characters: characters))

@@ -173,35 +173,4 @@ private struct Run {
         expectEqual(fast.context, exact.context, tolerance: 1e-4)
         #expect(fast.dq.allSatisfy { $0.isFinite })
     }
-
-    @Test func copyKeepsTheLastSlots() {
-        var pair = Pair()
-        for executor in Precision.supported.map({ CPUExecutor($0) }) + [pair.exact] as [any Executor] {
-            let values = executor.state(40, 2 * 6)
-            let query = executor.operand(1, 6)
-            values.all.values = pair.numbers(40 * 12)
-            query.all.values = pair.numbers(6)
-            let positions = executor.makePositions(heads: 2, headSize: 3, reach: 8)
-            let zero = (executor.state(8, 6), executor.state(8, 2), executor.state(1, 6))
-            executor.pack(positions, embeddings: zero.0.all, bias: zero.1.all, queryBias: zero.2.all, scale: 1)
-            func memory(_ slots: Int) -> AttentionMemory {
-                executor.makeMemory(rows: 1, slots: slots, heads: 2, headSize: 3, training: false)
-            }
-            func context(_ memory: AttentionMemory, before: Int) -> [Double] {
-                let p = executor.operand(2, executor.scoreColumns(slots: memory.slots))
-                let c = executor.operand(1, 6)
-                executor.attend(
-                    query.all, memory, positions, Visibility(before: before, window: 8), probabilities: p.all,
-                    dropout: nil, into: c.all)
-                return c.all.values
-            }
-            let (whole, grown) = (memory(40), memory(64))
-            executor.append(values.all, to: whole, slot: 0)
-            let expected = context(whole, before: 40)
-            executor.copy(whole, slots: 16..<40, into: grown)
-            #expect(context(grown, before: 24) == expected)
-            executor.copy(whole, slots: 32..<40, into: whole)
-            #expect(context(whole, before: 8) == expected)
-        }
-    }
 }

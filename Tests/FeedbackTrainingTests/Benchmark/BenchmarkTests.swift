@@ -74,6 +74,14 @@ private func small(_ memory: MemoryRouting = .feedback) -> RunConfiguration {
         #expect(throws: ConfigurationError.self) { _ = try check.decoding(.float32) }
     }
 
+    /// What would change a step's cost is not silently left out.
+    @Test func onlyPlainStepsAreTimed() {
+        var configuration = small()
+        configuration.dropout = 0.1
+        let error = #expect(throws: ConfigurationError.self) { _ = try TrainingBenchmark(.demo, configuration) }
+        #expect(error?.description.contains("dropout") == true)
+    }
+
     @Test func medians() {
         #expect(median([3, 1, 2]) == 2 && median([4, 1, 2, 3]) == 2.5)
     }

@@ -76,6 +76,16 @@ func safetensors(_ header: String, data: Int = 0, length: UInt64? = nil) -> Data
         }
     }
 
+    /// Tensors without values, in any order: they begin where others do.
+    @Test func emptyTensorsAreRead() throws {
+        let header = [
+            "a": "[1],\"data_offsets\":[0,4]", "z": "[0],\"data_offsets\":[0,0]", "b": "[2,0],\"data_offsets\":[4,4]",
+        ]
+        .map { "\"\($0)\":{\"dtype\":\"F32\",\"shape\":\($1)}" }.joined(separator: ",")
+        let file = try Safetensors(data: safetensors("{\(header)}", data: 4))
+        #expect(try file.floats("a").count == 1 && file.floats("z").isEmpty && file.floats("b", shape: [2, 0]).isEmpty)
+    }
+
     /// Each breaks one rule of the format.
     static let malformed: [(String, Data)] = [
         ("empty", Data()), ("seven bytes", Data(repeating: 0, count: 7)),

@@ -50,6 +50,8 @@ import Testing
         Wiring(steps: 19, batch: 2, layers: 3, dModel: 40, heads: 2, dFF: 33, vocabulary: 65, positions: 32),
         Wiring(steps: 20, batch: 4, dModel: 64, heads: 2, dFF: 96, positions: 64),
         Wiring(steps: 70, batch: 2, layers: 1, dModel: 80, heads: 1, dFF: 16, positions: 128),
+        // Tiles that differ in their rows.
+        Wiring(steps: 3, batch: 67),
     ]
 
     @Test(arguments: Wiring.all, sizes) func engineAgreesWithReference(wiring: Wiring, size: Wiring) throws {
@@ -101,6 +103,27 @@ import Testing
                     error <= tolerance * norm + floor, "\(precision) \(parameter.name): \(error) of \(norm)")
             }
         }
+    }
+
+    /// A batch whose numbers overflow leaves nothing behind for the next one.
+    @Test(arguments: Precision.allCases.filter(\.isSupported), MemoryRouting.allCases)
+    func overflowIsForgotten(precision: Precision, memory: MemoryRouting) {
+        let wiring = Wiring(memory: memory, steps: 21, batch: 2, positions: 32)
+        let batch = wiring.batches(1)[0]
+        let parameters = wiring.parameters(CPUExecutor())
+        func gradient(_ pass: TrainingPass) -> [Double] {
+            pass.parametersChanged()
+            _ = pass.run(inputs: batch.inputs, targets: batch.targets)
+            return pass.gradient.values
+        }
+        let pass = wiring.pass(parameters) { CPUExecutor(precision) }
+        let name = "transformer.value.linear.weight"
+        let weight = parameters[name]
+        parameters[name] = weight.map { _ in .infinity }
+        #expect(gradient(pass).contains { !$0.isFinite })
+        parameters[name] = weight
+        let expected = gradient(wiring.pass(parameters) { CPUExecutor(precision) })
+        #expect(gradient(pass) == expected && expected.allSatisfy(\.isFinite))
     }
 
     /// The gradient over several batches is that of one batch of all their rows, however many targets each has.
