@@ -129,10 +129,10 @@ public final class RunRecorder: @unchecked Sendable {  // its timer is only ever
         pending.withLock {
             ($0.run.status, $0.run.failure, $0.run.ended) = (status, failure, Date().timeIntervalSince1970)
         }
-        queue.sync { write() }
+        flush()
     }
 
-    /// Writes what is pending now. For tests.
+    /// Writes what is pending now.
     func flush() { queue.sync { write() } }
 
     /// Writes what is pending; on the queue. What cannot be written stays pending; of a run that somebody has deleted, nothing

@@ -13,11 +13,10 @@ struct MemoryEstimate {
         let parameters = V * D * 2 + L * perLayer + keyValue
         let ofLayers = L * (4 * D + F + H * (M + T + 32))
         let workers = min(B, Double(threads))
-        let isParallel = model.memory == .perLayer
-        let rows = min((B / workers).rounded(.up), isParallel ? max(1, 512 / T) : 32)
-        let chunk = isParallel ? T : min(T, 16)
+        let shape = SegmentShape(model: model, steps: steps, carry: carry, window: model.window)
+        let rows = min((B / workers).rounded(.up), Double(shape.tileRows))
         // Parameters, two moments, packed twice, and a gradient a worker; what is kept of all steps, and of a chunk.
-        let kept = T * rows * (ofLayers + 10 * D + 2 * V) + chunk * rows * (ofLayers + 2 * D)
+        let kept = T * rows * (ofLayers + 10 * D + 2 * V) + Double(shape.chunk) * rows * (ofLayers + 2 * D)
         bytes = 4 * (parameters * (5 + workers) + workers * kept)
     }
 

@@ -50,3 +50,6 @@ func grouped(_ number: Int) -> String {
         index > 0 && (digits.count - index) % 3 == 0 ? ",\(digit)" : "\(digit)"
     }.joined()
 }
+
+/// The same of a number that may be any, rounded.
+func grouped(rounded number: Double) -> String { grouped(Int(exactly: number.rounded()) ?? .max) }

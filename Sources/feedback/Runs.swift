@@ -49,7 +49,7 @@ struct Runs: ParsableCommand {
                 ("began", date(run.created)), ("ended", run.ended.map(date)),
                 ("steps", "\(run.step) of \(run.totalSteps)"),
                 ("training time", duration(metrics.steps.reduce(0) { $0 + $1.seconds })),
-                ("tokens/s", run.tokensPerSecond.map { grouped(Int(exactly: $0.rounded()) ?? .max) }),
+                ("tokens/s", run.tokensPerSecond.map { grouped(rounded: $0) }),
                 ("loss", run.loss.map(number)),
                 ("validation", run.validation.map(number)), ("best", run.bestValidation.map(number)),
                 ("checkpoint", metrics.checkpoints.last?.path),
@@ -88,7 +88,7 @@ struct Runs: ParsableCommand {
                 ["validation"] + runs.map { number($0.validation) },
                 ["best"] + runs.map { number($0.bestValidation) },
                 ["tokens/s"]
-                    + runs.map { $0.tokensPerSecond.map { grouped(Int(exactly: $0.rounded()) ?? .max) } ?? "-" },
+                    + runs.map { $0.tokensPerSecond.map { grouped(rounded: $0) } ?? "-" },
             ]
             rows += differing.map { name in [name] + runs.map { $0.configuration[name] ?? "-" } }
             print(table([""] + runs.map { "\($0.id!) \($0.name)" }, rows))

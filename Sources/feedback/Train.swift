@@ -65,7 +65,7 @@ struct Train: AsyncParsableCommand {
     func run() async throws {
         let start = ContinuousClock.now
         var console = Console(quiet: quiet)
-        let store = try openHistory(&console)
+        let store = record ? try ifPossible(&console) { try history.store() } : nil
         let (trainer, folder) = try await prepare(&console)
         defer { folder.end() }
         let interruption = Interruption {
@@ -97,10 +97,9 @@ struct Train: AsyncParsableCommand {
         if ending == .stopped, let status = interruption.exitStatus { throw ExitCode(status) }
     }
 
-    /// The run history; nil where none is wanted, or where the usual one cannot be had: a run is worth more.
-    private func openHistory(_ console: inout Console) throws -> RunStore? {
-        guard record else { return nil }
-        do { return try history.store() } catch {
+    /// Something of the run history; nil where the usual one cannot be had: a run is worth more.
+    fileprivate func ifPossible<Value>(_ console: inout Console, _ body: () throws -> Value) throws -> Value? {
+        do { return try body() } catch {
             if history.path != nil { throw error }
             console.print("\(error); training goes on without it")
             return nil
@@ -159,18 +158,14 @@ private final class Watchers {
     init(_ command: Train, _ trainer: Trainer, _ folder: URL, _ store: RunStore?, _ console: inout Console) throws {
         model = trainer.model
         tensorBoard = try command.tensorboard.map { try TensorBoardWriter(folder: URL(filePath: $0)) }
-        do {
-            let quiet = command.quiet
-            recorder = try store.map { store in
+        let quiet = command.quiet
+        recorder = try store.flatMap { store in
+            try command.ifPossible(&console) {
                 try RunRecorder(store, trainer, folder: folder) { complaint in
                     var console = Console(quiet: quiet)
                     console.print(complaint)
                 }
             }
-        } catch {
-            if command.history.path != nil { throw error }
-            console.print("\(error); training goes on without it")
-            recorder = nil
         }
     }
 

@@ -171,29 +171,26 @@ struct Client: Sendable {
         return value.flatMap { Int($0) } ?? -1
     }
 
-    /// Waits until a value of `/metrics` is as wanted; whether it has come to be so within minutes: beside many other tests
-    /// everything may take its time.
-    func wait(_ name: String, _ isRight: (Int) -> Bool) async throws -> Bool {
+    /// Waits until `/metrics` is as wanted; whether it has come to be so within minutes: beside many other tests everything may
+    /// take its time.
+    private func wait(_ isRight: (String) -> Bool) async throws -> Bool {
         let start = ContinuousClock.now
         while ContinuousClock.now - start < .seconds(600) {
-            if isRight(try await metric(name)) { return true }
+            if isRight(try await get("/metrics").text) { return true }
             try await Task.sleep(for: .milliseconds(10))
         }
         return false
     }
 
+    func wait(_ name: String, _ isRight: (Int) -> Bool) async throws -> Bool {
+        try await wait { isRight(Self.metric(name, in: $0)) }
+    }
+
     /// Waits until so many continuations run and wait, at one moment.
-    func wait(running: Int, waiting: Int) async throws {
-        let start = ContinuousClock.now
-        while ContinuousClock.now - start < .seconds(600) {
-            let text = try await get("/metrics").text
-            if Self.metric("feedback_running_sequences", in: text) == running
-                && Self.metric("feedback_queue_depth", in: text) == waiting
-            {
-                return
-            }
-            try await Task.sleep(for: .milliseconds(10))
+    func wait(running: Int, waiting: Int) async throws -> Bool {
+        try await wait {
+            Self.metric("feedback_running_sequences", in: $0) == running
+                && Self.metric("feedback_queue_depth", in: $0) == waiting
         }
-        throw SocketError(what: "\(running) running and \(waiting) waiting")
     }
 }

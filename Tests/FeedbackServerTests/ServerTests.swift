@@ -48,7 +48,7 @@ import Testing
                     return socket
                 }
             }
-            try await client.wait(running: 2, waiting: 3)
+            #expect(try await client.wait(running: 2, waiting: 3))
             let refused = try await client.complete(["model": "tiny", "prompt": "a"])
             #expect(refused.status == 503 && refused.headers["retry-after"] == "1")
             #expect(refused.error?["code"] == "queue_full")
@@ -129,9 +129,9 @@ import Testing
                 if stream { _ = try sockets[0].receiveSome() }
                 return sockets
             }
-            try await client.wait(running: 3, waiting: 3)
+            #expect(try await client.wait(running: 3, waiting: 3))
             sockets = []
-            try await client.wait(running: 0, waiting: 0)
+            #expect(try await client.wait(running: 0, waiting: 0))
             let generated = try await client.metric("feedback_generated_tokens_total")
             #expect(generated < 3_000_000 && sockets.isEmpty)
             #expect(try await client.complete(["model": "tiny", "prompt": "a"]).status == 200)

@@ -101,6 +101,10 @@ public struct SegmentShape: Equatable, Sendable {
     /// M.
     public let window: Int
 
+    package init(model: ModelConfiguration, steps: Int, carry: Int, window: Int) {
+        (self.model, self.steps, self.carry, self.window) = (model, steps, carry, window)
+    }
+
     /// Slots of a memory.
     var slots: Int { carry + steps }
     /// The farthest offset at which a step can see a memory.
@@ -109,7 +113,7 @@ public struct SegmentShape: Equatable, Sendable {
     /// Steps that run at once: one where the next needs its memory, else all.
     var block: Int { routesFeedback ? 1 : steps }
     /// Steps whose weight gradients are computed at once.
-    var chunk: Int { routesFeedback ? min(steps, 16) : steps }
+    package var chunk: Int { routesFeedback ? min(steps, 16) : steps }
     /// Memories with keys and values of their own: one, where all layers see the same vectors through the same weights.
     var memories: Int { routesFeedback && model.keyValue == .shared ? 1 : model.layers }
     /// Different memory vectors of a step: one that all layers see, or one a layer.
