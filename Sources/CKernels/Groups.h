@@ -1,9 +1,9 @@
-// Dot products of groups (include/Decoding.h), and how a loop over groups becomes code for each format.
+// Dot products of groups (include/Products.h), and how a loop over groups becomes code for each format.
 //
 // DOT(sum, w, x): sixteen lanes of sums, plus sixteen groups of w times one group x. Sums of int8 are integers.
 #pragma once
 
-#include "Decoding.h"
+#include "Products.h"
 #include "Vector.h"
 
 #if defined(__x86_64__)

@@ -1,3 +1,4 @@
+#include "CKernels.h"
 #include "Groups.h"
 
 // Attention of one query over a memory of groups. Equations: FeedbackEngine/Operations/Attention.swift.
@@ -20,8 +21,8 @@ void feedback_remember(
     }
 }
 
-// Every sum runs over its groups in order, whatever the blocks. While scores are computed, the values of the same slots,
-// which take about as much memory as the keys, are fetched.
+// Every sum runs over its groups in order, whatever the blocks. Keys and values of a head take about as much memory: while
+// scores are computed, the values of the same slots are fetched, and then the next row's keys.
 #define DEFINE_ATTEND(NAME, TARGET, OUTER, DOT, FORMAT)                                                                \
     INLINE TARGET void NAME##_scores(                                                                                  \
         const int32_t *q, const int32_t *keys, const int32_t *positions, long stride, const float *bias, long groups,  \
@@ -33,28 +34,31 @@ void feedback_remember(
             for (int b = 0; b < blocks; b++) {                                                                         \
                 sum[b] = DOT(sum[b], *(const v16i *)(key + (b * groups + g) * 16), q[g]);                              \
                 sum[b] = DOT(sum[b], *(const v16i *)(position + g * stride + 16 * b), q[g]);                           \
-                __builtin_prefetch(values + (b * groups + g) * 16);                                                    \
+                __builtin_prefetch(values + (b * groups + g) * 16, 0, 2);                                              \
             }                                                                                                          \
         }                                                                                                              \
         for (int b = 0; b < blocks; b++) STORE(scores + j + 16 * b, (v16)sum[b]);                                      \
     }                                                                                                                  \
                                                                                                                        \
     INLINE TARGET void NAME##_values(                                                                                  \
-        const int32_t *p, const int32_t *values, long from, long to, long stride, float *out, const int columns) {     \
+        const int32_t *p, const int32_t *values, const int32_t *next, long from, long to, long stride, float *out,     \
+        const int columns) {                                                                                           \
         v16i even[4], odd[4];                                                                                          \
         for (int c = 0; c < columns; c++) even[c] = odd[c] = (v16i){0};                                                \
         for (long j = from; j < to; j += 2) {                                                                          \
             for (int c = 0; c < columns; c++) {                                                                        \
                 even[c] = DOT(even[c], *(const v16i *)(values + j * stride + 16 * c), p[j]);                           \
                 odd[c] = DOT(odd[c], *(const v16i *)(values + (j + 1) * stride + 16 * c), p[j + 1]);                   \
+                if (next) __builtin_prefetch(next + j * stride + 16 * c, 0, 2);                                        \
+                if (next) __builtin_prefetch(next + (j + 1) * stride + 16 * c, 0, 2);                                  \
             }                                                                                                          \
         }                                                                                                              \
         for (int c = 0; c < columns; c++) STORE(out + 16 * c, (v16)even[c] + (v16)odd[c]);                             \
     }                                                                                                                  \
                                                                                                                        \
     OUTER static void NAME(                                                                                            \
-        const float *q, const int32_t *keys, const int32_t *values, const int32_t *positions, long stride,             \
-        const float *bias, long start, long end, long K, float *scratch, float *out) {                                 \
+        const float *q, const int32_t *keys, const int32_t *values, const int32_t *next, const int32_t *positions,     \
+        long stride, const float *bias, long start, long end, long K, float *scratch, float *out) {                    \
         const long first = start & ~15L, last = padded(end), groups = feedback_groups(FORMAT, K);                      \
         const long size = feedback_group_size(FORMAT), width = padded(K);                                              \
         int32_t *query = (int32_t *)scratch;                                                                           \
@@ -91,16 +95,19 @@ void feedback_remember(
         feedback_encode(FORMAT, p + first, last - first, weights + first / size, 0, 0);                                \
         long k = 0;                                                                                                    \
         for (; k + 64 <= K; k += 64) {                                                                                 \
-            NAME##_values(weights, values + k, first / size, last / size, width, out + k, 4);                          \
+            NAME##_values(                                                                                             \
+                weights, values + k, next ? next + k : 0, first / size, last / size, width, out + k, 4);               \
             for (int c = 0; c < 4; c++) STORE(out + k + 16 * c, LOAD(out + k + 16 * c) * inverse);                     \
         }                                                                                                              \
         for (; k + 32 <= K; k += 32) {                                                                                 \
-            NAME##_values(weights, values + k, first / size, last / size, width, out + k, 2);                          \
+            NAME##_values(                                                                                             \
+                weights, values + k, next ? next + k : 0, first / size, last / size, width, out + k, 2);               \
             for (int c = 0; c < 2; c++) STORE(out + k + 16 * c, LOAD(out + k + 16 * c) * inverse);                     \
         }                                                                                                              \
         for (; k < K; k += 16) {                                                                                       \
             float some[16];                                                                                            \
-            NAME##_values(weights, values + k, first / size, last / size, width, some, 1);                             \
+            NAME##_values(                                                                                             \
+                weights, values + k, next ? next + k : 0, first / size, last / size, width, some, 1);                  \
             STORE(some, LOAD(some) * inverse);                                                                         \
             memcpy(out + k, some, sizeof(float) * (size_t)(K - k < 16 ? K - k : 16));                                  \
         }                                                                                                              \
@@ -118,9 +125,9 @@ DEFINE_ATTEND(fast_bfloat16, TARGET_BFLOAT16, TARGET_BFLOAT16, FAST_BFLOAT16, FE
 
 void feedback_attend_memory(
     feedback_format format, int fast, const float *q, const int32_t *keys, const int32_t *values,
-    const int32_t *positions, long stride, const float *positionBias, long start, long end, long K, float *scratch,
-    float *out) {
-#define ATTEND(NAME) NAME(q, keys, values, positions, stride, positionBias, start, end, K, scratch, out)
+    const int32_t *next, const int32_t *positions, long stride, const float *positionBias, long start, long end, long K,
+    float *scratch, float *out) {
+#define ATTEND(NAME) NAME(q, keys, values, next, positions, stride, positionBias, start, end, K, scratch, out)
     if (format == FEEDBACK_FLOAT32)
         fast ? ATTEND(fast_float32) : ATTEND(plain_float32);
     else

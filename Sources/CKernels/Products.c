@@ -1,8 +1,7 @@
 #include "BFloat16.h"
-#include "CKernels.h"
 #include "Groups.h"
 
-// A product with packed weights. Equations: FeedbackEngine/Operations/Linear.swift; groups: include/Decoding.h.
+// A product with packed weights. Equations: FeedbackEngine/Operations/Linear.swift; groups: include/Products.h.
 //
 // A panel is 32 columns of the weights, [groups][32], so what a tile reads lies in a row; a tile is up to ROWS rows by
 // VECTORS vectors of a panel, as many as the registers hold sums of. Its rows are copied side by side first,
@@ -10,15 +9,17 @@
 // order, whatever the other rows.
 //
 // Weights come from far: 30 MB a step at D 512. While the tiles of a panel are computed, the next panel is fetched, an
-// equal part by each tile, so that the memory is never asked for much at once. One tile alone fetches its own weights, AHEAD.
+// equal part by each tile, so that the memory is never asked for much at once. One or two tiles fetch their own weights, AHEAD,
+// into the second cache. A low tile alone is wide, so that it has sums enough to hide an instruction's latency; the widest
+// reads four panels at a time and leaves fetching to the CPU, which knows such streams.
 //
 // Measured on one core of Zen 4 (230 GFLOP/s in bfloat16, 116 in float32), weights from the third cache, against oneDNN 2.6,
 // 32 rows: 512 × 2048 bfloat16 220 (200), float32 111 (102); 6 rows: 128 × 512 216 (187), 110 (103). On one of Zen 1, whose
 // loop of multiply-adds alone reaches 43.6, 32 rows, float32: 512 × 2048 38 (23), 128 × 512 38 (36).
 
-enum { PANEL = 32, HIGHEST = 12, TILES = 4, AHEAD = 32 };
+enum { PANEL = 32, HIGHEST = 12, WIDEST = 8, TILES = 6, AHEAD = 64 };
 
-long feedback_product_room(long groups) { return TILES * HIGHEST * groups; }
+long feedback_product_room(long rows, long groups) { return (rows < TILES ? rows : TILES) * HIGHEST * groups; }
 
 int feedback_multiplies(feedback_format format) {
 #if defined(__x86_64__)
@@ -93,127 +94,189 @@ KERNEL void feedback_pack_columns(
 
 // Sums stay in registers only where the loops over them are gone.
 #define UNROLLED _Pragma("clang loop unroll(full)")
+#define STORE_ROUNDED(p, v)                                                                                            \
+    for (int lane_ = 0; lane_ < 16; lane_++) ((uint16_t *)(p))[lane_] = bfloat16((v)[lane_])
 
-// y[r] = max(0?, bias + Σ_g x[g, r] · panel[g]) + y[r]?, `columns` columns. `spread` lines of `next` are fetched in 1024
-// groups; with 0, a line of the panel for every one that is used.
-#define DEFINE_PRODUCT(NAME, TARGET, OUTER, DOT, STORE_OPERAND, ROWS, VECTORS)                                         \
-    INLINE TARGET void NAME##_tile(                                                                                    \
-        const int32_t *x, const int32_t *panel, const int32_t *next, long spread, const float *bias, long groups,      \
-        feedback_finish finish, int operand, char *y, long stride, long columns, const int rows) {                     \
-        v16i sum[ROWS][VECTORS];                                                                                       \
-        for (int c = 0; c < VECTORS; c++) {                                                                            \
-            const v16i start = bias ? *(const v16i *)(bias + 16 * c) : (v16i){0};                                      \
-            UNROLLED                                                                                                   \
-            for (int r = 0; r < rows; r++) sum[r][c] = start;                                                          \
+// NAME_finish: one vector of sums becomes columns of y from `at` on, `columns` of them at most.
+// NAME_tile: `rows` rows of y, for `columns` columns from `first` on. `spread` lines of `next` are fetched in 1024 groups;
+// with 0, a line of the panel for every one that is used.
+#define DEFINE_PRODUCT(NAME, FORMAT, TARGET, OUTER, DOT, STORE_OPERAND, ROWS, VECTORS)                                 \
+    INLINE TARGET void NAME##_finish(                                                                                  \
+        const feedback_panels *p, const v16i *sum, long at, long row, const float *scales, const float *offsets,       \
+        feedback_finish finish, int operand, char *y, long columns) {                                                  \
+        if (columns <= 0) return;                                                                                      \
+        v16 value = (v16)*sum;                                                                                         \
+        if (FORMAT == FEEDBACK_INT8) {                                                                                 \
+            value = __builtin_convertvector(*sum, v16) * scales[row] + offsets[row] * LOAD(p->sums + at);              \
+            value = value * LOAD(p->scales + at) + LOAD(p->bias + at);                                                 \
         }                                                                                                              \
-        for (long g = 0; g < groups; g++, x += HIGHEST, panel += PANEL) {                                              \
-            v16i right[VECTORS];                                                                                       \
-            for (int c = 0; c < VECTORS; c++) right[c] = *(const v16i *)(panel + 16 * c);                              \
-            if (spread)                                                                                                \
-                __builtin_prefetch(next + ((g * spread) >> 10) * 16);                                                  \
+        if (finish == FEEDBACK_STORE_RECTIFIED) value = MAX16(value, (v16){0});                                        \
+        const long size = operand ? 4 >> FORMAT : 4;                                                                   \
+        char *to = y + at * size;                                                                                      \
+        if (columns >= 16) {                                                                                           \
+            if (finish == FEEDBACK_ADD) value += LOAD(to);                                                             \
+            if (operand)                                                                                               \
+                STORE_OPERAND(to, value);                                                                              \
             else                                                                                                       \
-                for (int c = 0; c < VECTORS; c++) __builtin_prefetch(panel + AHEAD * PANEL + 16 * c);                  \
-            UNROLLED                                                                                                   \
-            for (int r = 0; r < rows; r++)                                                                             \
-                for (int c = 0; c < VECTORS; c++) sum[r][c] = DOT(sum[r][c], right[c], x[r]);                          \
-        }                                                                                                              \
-        for (int r = 0; r < rows; r++, y += stride) {                                                                  \
-            for (int c = 0; c < VECTORS && 16 * c < columns; c++) {                                                    \
-                v16 value = (v16)sum[r][c];                                                                            \
-                if (finish == FEEDBACK_STORE_RECTIFIED) value = MAX16(value, (v16){0});                                \
-                const long size = operand ? sizeof(NAME##_operand) : sizeof(float);                                    \
-                char *to = y + 16 * c * size;                                                                          \
-                if (columns - 16 * c >= 16) {                                                                          \
-                    if (finish == FEEDBACK_ADD) value += LOAD(to);                                                     \
-                    if (operand)                                                                                       \
-                        STORE_OPERAND(to, value);                                                                      \
-                    else                                                                                               \
-                        STORE(to, value);                                                                              \
-                } else {                                                                                               \
-                    float some[16];                                                                                    \
-                    const size_t bytes = (size_t)((columns - 16 * c) * size);                                          \
-                    memcpy(some, to, bytes);                                                                           \
-                    if (finish == FEEDBACK_ADD) value += LOAD(some);                                                   \
-                    if (operand)                                                                                       \
-                        STORE_OPERAND(some, value);                                                                    \
-                    else                                                                                               \
-                        STORE(some, value);                                                                            \
-                    memcpy(to, some, bytes);                                                                           \
-                }                                                                                                      \
-            }                                                                                                          \
+                STORE(to, value);                                                                                      \
+        } else {                                                                                                       \
+            float some[16];                                                                                            \
+            const size_t bytes = (size_t)(columns * size);                                                             \
+            memcpy(some, to, bytes);                                                                                   \
+            if (finish == FEEDBACK_ADD) value += LOAD(some);                                                           \
+            if (operand)                                                                                               \
+                STORE_OPERAND(some, value);                                                                            \
+            else                                                                                                       \
+                STORE(some, value);                                                                                    \
+            memcpy(to, some, bytes);                                                                                   \
         }                                                                                                              \
     }                                                                                                                  \
                                                                                                                        \
+    INLINE TARGET void NAME##_tile(                                                                                    \
+        const feedback_panels *p, long first, const int32_t *x, long row, const float *scales, const float *offsets,   \
+        const int32_t *next, long spread, feedback_finish finish, int operand, char *y, long stride, long columns,     \
+        const int rows, const int vectors) {                                                                           \
+        const long groups = p->groups;                                                                                 \
+        const int32_t *w = p->weights + first / PANEL * PANEL * groups + first % PANEL;                                \
+        v16i sum[ROWS][WIDEST];                                                                                        \
+        for (int c = 0; c < vectors; c++) {                                                                            \
+            const int biased = FORMAT != FEEDBACK_INT8 && p->bias;                                                     \
+            const v16i start = biased ? *(const v16i *)(p->bias + first + 16 * c) : (v16i){0};                         \
+            UNROLLED                                                                                                   \
+            for (int r = 0; r < rows; r++) sum[r][c] = start;                                                          \
+        }                                                                                                              \
+        for (long g = 0; g < groups; g++, x += rows == 1 ? 1 : HIGHEST, w += PANEL) {                                  \
+            v16i right[WIDEST];                                                                                        \
+            /* Panels that lie side by side are followed by those beyond them. */                                      \
+            const long ahead = g + AHEAD < groups ? AHEAD : AHEAD + (vectors - 1) / 2 * groups;                        \
+            for (int c = 0; c < vectors; c++) {                                                                        \
+                const int32_t *from = w + c / 2 * PANEL * groups + c % 2 * 16;                                         \
+                right[c] = *(const v16i *)from;                                                                        \
+                if (!spread && vectors < WIDEST) __builtin_prefetch(from + ahead * PANEL, 0, 2);                       \
+            }                                                                                                          \
+            if (spread) __builtin_prefetch(next + ((g * spread) >> 10) * 16);                                          \
+            UNROLLED                                                                                                   \
+            for (int r = 0; r < rows; r++) {                                                                           \
+                UNROLLED                                                                                               \
+                for (int c = 0; c < vectors; c++) sum[r][c] = DOT(sum[r][c], right[c], x[r]);                          \
+            }                                                                                                          \
+        }                                                                                                              \
+        if (rows == 1) {                                                                                               \
+            UNROLLED                                                                                                   \
+            for (int c = 0; c < vectors; c++)                                                                          \
+                NAME##_finish(                                                                                         \
+                    p, &sum[0][c], first + 16 * c, row, scales, offsets, finish, operand, y, columns - 16 * c);        \
+            return;                                                                                                    \
+        }                                                                                                              \
+        /* What loops over results takes a copy. */                                                                    \
+        v16i result[ROWS][WIDEST];                                                                                     \
+        UNROLLED                                                                                                       \
+        for (int r = 0; r < rows; r++) {                                                                               \
+            UNROLLED                                                                                                   \
+            for (int c = 0; c < vectors; c++) result[r][c] = sum[r][c];                                                \
+        }                                                                                                              \
+        for (int r = 0; r < rows; r++, y += stride)                                                                    \
+            for (int c = 0; c < vectors; c++)                                                                          \
+                NAME##_finish(                                                                                         \
+                    p, &result[r][c], first + 16 * c, row + r, scales, offsets, finish, operand, y, columns - 16 * c); \
+    }                                                                                                                  \
+                                                                                                                       \
     OUTER static void NAME(                                                                                            \
-        const char *x, const int32_t *panels, const float *bias, long rows, long k, long n, feedback_finish finish,    \
-        int operand, char *y, int32_t *room) {                                                                         \
-        const long size = sizeof(NAME##_operand), groups = (k * size + 3) / 4;                                         \
-        const long stride = n * (operand ? size : (long)sizeof(float));                                                \
+        const feedback_panels *p, const char *x, long bytes, const float *scales, const float *offsets, long rows,     \
+        long from, long to, feedback_finish finish, int operand, char *y, long stride, int32_t *room) {                \
+        const long groups = p->groups;                                                                                 \
         for (long begin = 0; begin < rows; begin += TILES * ROWS) {                                                    \
             /* Tiles of nearly equal height: one of one or two rows would leave registers idle. */                     \
             const long count = rows - begin < TILES * ROWS ? rows - begin : TILES * ROWS;                              \
             const long tiles = (count + ROWS - 1) / ROWS;                                                              \
-            const long spread = VECTORS > 1 && tiles > 1 ? VECTORS * 1024 / tiles : 0;                                 \
-            for (long tile = 0; tile < tiles; tile++) {                                                                \
-                const long r = count * tile / tiles, end = count * (tile + 1) / tiles;                                 \
-                interleave_rows(                                                                                       \
-                    x + (begin + r) * k * size, k * size, end - r, k * size, HIGHEST, room + tile * groups * HIGHEST); \
-            }                                                                                                          \
-            for (long first = 0; first < n; first += 16 * VECTORS) {                                                   \
-                const int32_t *panel = panels + first / PANEL * PANEL * groups + first % PANEL;                        \
+            const long spread = VECTORS > 1 && tiles > 2 ? VECTORS * 1024 / tiles : 0;                                 \
+            long first = from;                                                                                         \
+            const int32_t *left = room;                                                                                \
+            if (count > 1) {                                                                                           \
                 for (long tile = 0; tile < tiles; tile++) {                                                            \
-                    const long r = count * tile / tiles, height = count * (tile + 1) / tiles - r;                      \
-                    const int32_t *left = room + tile * groups * HIGHEST;                                              \
-                    const int32_t *next = panel + PANEL * groups + tile * ((groups * spread) >> 10) * 16;              \
-                    char *to = y + (begin + r) * stride + first * (operand ? size : (long)sizeof(float));              \
+                    const long r = count * tile / tiles, end = count * (tile + 1) / tiles;                             \
+                    interleave_rows(                                                                                   \
+                        x + (begin + r) * bytes, bytes, end - r, bytes, HIGHEST, room + tile * groups * HIGHEST);      \
+                }                                                                                                      \
+            } else if (bytes % 4 == 0) {                                                                               \
+                left = (const int32_t *)(x + begin * bytes);                                                           \
+            } else {                                                                                                   \
+                room[groups - 1] = 0;                                                                                  \
+                memcpy(room, x + begin * bytes, (size_t)bytes);                                                        \
+            }                                                                                                          \
+            /* One tile alone, if it is low, is wide. */                                                               \
+            const long width = 16 * WIDTH(count, ROWS, VECTORS);                                                       \
+            for (; tiles == 1 && first + width <= to; first += width) {                                                \
+                switch (count) {                                                                                       \
+                    EACH_HEIGHT(                                                                                       \
+                        NAME, ROWS, VECTORS, WIDTH, p, first, left, begin, scales, offsets, 0, 0, finish, operand,     \
+                        y + begin * stride, stride, width)                                                             \
+                }                                                                                                      \
+            }                                                                                                          \
+            for (; first < to; first += 16 * VECTORS) {                                                                \
+                for (long tile = 0; tile < tiles; tile++) {                                                            \
+                    const long r = begin + count * tile / tiles, height = begin + count * (tile + 1) / tiles - r;      \
+                    const int32_t *next = p->weights + (first / PANEL + 1) * PANEL * groups                            \
+                                          + tile * ((groups * spread) >> 10) * 16;                                     \
                     switch (height) {                                                                                  \
                         EACH_HEIGHT(                                                                                   \
-                            NAME, ROWS, left, panel, next, spread, bias ? bias + first : 0, groups, finish, operand,   \
-                            to, stride, n - first)                                                                     \
+                            NAME, ROWS, VECTORS, NARROWEST, p, first, left + tile * groups * HIGHEST, r, scales,       \
+                            offsets, next, spread, finish, operand, y + r * stride, stride, to - first)                \
                     }                                                                                                  \
                 }                                                                                                      \
             }                                                                                                          \
         }                                                                                                              \
     }
 
-#define HEIGHT(NAME, ROWS, H, ...)                                                                                     \
+// How many vectors wide a tile is: as many sums as a high one has, or as the narrowest.
+#define WIDTH(H, ROWS, VECTORS)                                                                                        \
+    (8 * (H) <= ROWS * VECTORS ? 8 : 4 * (H) <= ROWS * VECTORS ? 4 : 2 * (H) <= ROWS * VECTORS ? 2 : VECTORS)
+#define NARROWEST(H, ROWS, VECTORS) VECTORS
+
+#define HEIGHT(NAME, ROWS, VECTORS, WIDE, H, ...)                                                                      \
     case H:                                                                                                            \
-        if (H <= ROWS) NAME##_tile(__VA_ARGS__, H <= ROWS ? H : ROWS);                                                 \
+        if (H <= ROWS) NAME##_tile(__VA_ARGS__, H <= ROWS ? H : ROWS, WIDE(H, ROWS, VECTORS));                         \
         break;
-#define EACH_HEIGHT(NAME, ROWS, ...)                                                                                   \
-    HEIGHT(NAME, ROWS, 1, __VA_ARGS__)                                                                                 \
-    HEIGHT(NAME, ROWS, 2, __VA_ARGS__)                                                                                 \
-    HEIGHT(NAME, ROWS, 3, __VA_ARGS__)                                                                                 \
-    HEIGHT(NAME, ROWS, 4, __VA_ARGS__)                                                                                 \
-    HEIGHT(NAME, ROWS, 5, __VA_ARGS__)                                                                                 \
-    HEIGHT(NAME, ROWS, 6, __VA_ARGS__)                                                                                 \
-    HEIGHT(NAME, ROWS, 7, __VA_ARGS__)                                                                                 \
-    HEIGHT(NAME, ROWS, 8, __VA_ARGS__)                                                                                 \
-    HEIGHT(NAME, ROWS, 9, __VA_ARGS__)                                                                                 \
-    HEIGHT(NAME, ROWS, 10, __VA_ARGS__)                                                                                \
-    HEIGHT(NAME, ROWS, 11, __VA_ARGS__)                                                                                \
-    HEIGHT(NAME, ROWS, 12, __VA_ARGS__)
+#define EACH_HEIGHT(NAME, ROWS, VECTORS, WIDE, ...)                                                                    \
+    HEIGHT(NAME, ROWS, VECTORS, WIDE, 1, __VA_ARGS__)                                                                  \
+    HEIGHT(NAME, ROWS, VECTORS, WIDE, 2, __VA_ARGS__)                                                                  \
+    HEIGHT(NAME, ROWS, VECTORS, WIDE, 3, __VA_ARGS__)                                                                  \
+    HEIGHT(NAME, ROWS, VECTORS, WIDE, 4, __VA_ARGS__)                                                                  \
+    HEIGHT(NAME, ROWS, VECTORS, WIDE, 5, __VA_ARGS__)                                                                  \
+    HEIGHT(NAME, ROWS, VECTORS, WIDE, 6, __VA_ARGS__)                                                                  \
+    HEIGHT(NAME, ROWS, VECTORS, WIDE, 7, __VA_ARGS__)                                                                  \
+    HEIGHT(NAME, ROWS, VECTORS, WIDE, 8, __VA_ARGS__)                                                                  \
+    HEIGHT(NAME, ROWS, VECTORS, WIDE, 9, __VA_ARGS__)                                                                  \
+    HEIGHT(NAME, ROWS, VECTORS, WIDE, 10, __VA_ARGS__)                                                                 \
+    HEIGHT(NAME, ROWS, VECTORS, WIDE, 11, __VA_ARGS__)                                                                 \
+    HEIGHT(NAME, ROWS, VECTORS, WIDE, 12, __VA_ARGS__)
 
-typedef float plain_float32_operand, fast_float32_operand;
-typedef uint16_t fast_bfloat16_operand;
-
-DEFINE_PRODUCT(plain_float32, , KERNEL, DOT_FLOAT32, STORE, 6, 1)
+DEFINE_PRODUCT(plain_float32, FEEDBACK_FLOAT32, , KERNEL, DOT_FLOAT32, STORE, 6, 1)
+DEFINE_PRODUCT(plain_bfloat16, FEEDBACK_BFLOAT16, , KERNEL, DOT_BFLOAT16, STORE_ROUNDED, 4, 1)
+DEFINE_PRODUCT(plain_int8, FEEDBACK_INT8, , KERNEL, DOT_INT8, STORE, 4, 1)
 #if defined(__x86_64__)
-DEFINE_PRODUCT(fast_float32, TARGET_FLOAT32, TARGET_FLOAT32, DOT_FLOAT32, STORE, HIGHEST, 2)
-DEFINE_PRODUCT(fast_bfloat16, TARGET_BFLOAT16, TARGET_BFLOAT16, FAST_BFLOAT16, STORE_NARROW, HIGHEST, 2)
+DEFINE_PRODUCT(fast_float32, FEEDBACK_FLOAT32, TARGET_FLOAT32, TARGET_FLOAT32, DOT_FLOAT32, STORE, HIGHEST, 2)
+DEFINE_PRODUCT(
+    fast_bfloat16, FEEDBACK_BFLOAT16, TARGET_BFLOAT16, TARGET_BFLOAT16, FAST_BFLOAT16, STORE_NARROW, HIGHEST, 2)
+DEFINE_PRODUCT(fast_int8, FEEDBACK_INT8, TARGET_INT8, TARGET_INT8, FAST_INT8, STORE, HIGHEST, 2)
+DEFINE_PRODUCT(avx2_int8, FEEDBACK_INT8, TARGET_AVX2, TARGET_AVX2, AVX2_INT8, STORE, 4, 1)
+#else
+#define fast_float32 plain_float32
+#define fast_bfloat16 plain_bfloat16
+#define fast_int8 plain_int8
+#define avx2_int8 plain_int8
 #endif
 
 void feedback_multiply(
-    feedback_format format, int fast, const void *x, const int32_t *panels, const float *bias, long rows, long k, long n,
-    feedback_finish finish, int operand, void *y, int32_t *room) {
-#define MULTIPLY(NAME) NAME((const char *)x, panels, bias, rows, k, n, finish, operand, (char *)y, room)
-#if defined(__x86_64__)
-    if (fast) {
-        format == FEEDBACK_BFLOAT16 ? MULTIPLY(fast_bfloat16) : MULTIPLY(fast_float32);
-        return;
+    const feedback_panels *p, const void *x, long bytes, const float *scales, const float *offsets, long rows, long from,
+    long to, feedback_finish finish, int operand, void *y, long stride, int32_t *room) {
+#define MULTIPLY(NAME)                                                                                                 \
+    NAME(p, (const char *)x, bytes, scales, offsets, rows, from, to, finish, operand, (char *)y, stride, room)
+    switch (p->format) {
+    case FEEDBACK_FLOAT32: p->fast ? MULTIPLY(fast_float32) : MULTIPLY(plain_float32); break;
+    case FEEDBACK_BFLOAT16: p->fast ? MULTIPLY(fast_bfloat16) : MULTIPLY(plain_bfloat16); break;
+    case FEEDBACK_INT8:
+        p->fast == 1 ? MULTIPLY(fast_int8) : p->fast ? MULTIPLY(avx2_int8) : MULTIPLY(plain_int8);
+        break;
     }
-#endif
-    (void)fast;
-    (void)format;
-    MULTIPLY(plain_float32);
 }

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "Decoding.h"
+#include "Products.h"
 
 /// Whether this CPU multiplies bfloat16.
 int feedback_has_bfloat16(void);
@@ -22,22 +22,6 @@ int feedback_has_bfloat16(void);
 
 /// Reads memory as fast as it can; returns the sum of its 32-bit words, but for the last `count` mod 512 bytes.
 uint32_t feedback_read(const void *bytes, long count);
-
-// MARK: Products
-
-/// Whether the fast variant of `feedback_multiply` is the fastest way to multiply operands of a format on this CPU.
-int feedback_multiplies(feedback_format format);
-/// Packs weights [k, n], operands, given as [n, k] where `transposed`, in panels of 32 columns: [⌈n / 32⌉][groups over k][32].
-void feedback_pack_columns(
-    feedback_format format, const void *weights, long k, long n, int transposed, int32_t *panels);
-/// Groups that a product of inputs of so many groups needs room for.
-long feedback_product_room(long groups);
-/// y = x · W + b, [rows, n], of packed weights, finished as told; y has operands where told, else it is float32, as it is
-/// where it is added to. `bias` has room for whole panels, or is null. The plain variant takes float32 only; call the fast
-/// one where `feedback_multiplies`.
-void feedback_multiply(
-    feedback_format format, int fast, const void *x, const int32_t *panels, const float *bias, long rows, long k, long n,
-    feedback_finish finish, int operand, void *y, int32_t *room);
 
 // MARK: Rows
 
@@ -121,3 +105,30 @@ EACH_OPERAND(
 /// sums[c] += Σ_t a[t, before + t − reach + c].
 EACH_OPERAND(
     void, feedback_sum_offsets, const void *a, long aStride, long t0, long t1, long before, long reach, float *sums)
+
+// MARK: Decoding
+
+/// Appends one head's key and value to a memory: keys [slots / 16][groups over K][16] groups, values
+/// [slots / g][P] groups of g slots, P = K rounded up to 16.
+void feedback_remember(
+    feedback_format format, const float *key, const float *value, long K, long slot, int32_t *keys, int32_t *values);
+
+/// out = Σ_j p_j v_j with p_j = softmax_j(q · (k_j + u_j) + s_j) over start ≤ j < end, for one head. u_j are groups over
+/// K, `stride` apart, as are keys, but not in blocks. Not for int8. `scratch`: groups over K and 2 · (end + 32) floats.
+/// `next`, keys of the same head that are read next, are fetched if not null.
+void feedback_attend_memory(
+    feedback_format format, int fast, const float *q, const int32_t *keys, const int32_t *values, const int32_t *next,
+    const int32_t *positions, long stride, const float *positionBias, long start, long end, long K, float *scratch,
+    float *out);
+
+/// y += a · x.
+void feedback_add_scaled(const float *x, float a, long count, float *y);
+
+/// Tells the CPU that this thread waits for another.
+static inline void feedback_pause(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}

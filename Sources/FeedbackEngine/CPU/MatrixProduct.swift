@@ -21,7 +21,7 @@ private enum PackedWeights {
 
     init(k: Int, n: Int, _ executor: CPUExecutor) {
         if executor.products != .oneDNN {
-            self = .panels(groupBuffer(feedback_groups(executor.precision.format, k) * roundedUp(n)))
+            self = .panels(groupBuffer(feedback_groups(executor.precision.format, k) * wholePanels(n)))
             return
         }
         guard let packed = onednn_packed_create(Int64(k), Int64(n), executor.isNarrow) else {
@@ -60,7 +60,7 @@ final class CPULinear: PackedLinear, @unchecked Sendable {
     init(inputs: Int, outputs: Int, _ executor: CPUExecutor) {
         forward = PackedWeights(k: inputs, n: outputs, executor)
         backward = PackedWeights(k: outputs, n: inputs, executor)
-        bias = Buffer(elementSize: MemoryLayout<Float>.size, rows: 1, columns: roundedUp(outputs))
+        bias = Buffer(elementSize: MemoryLayout<Float>.size, rows: 1, columns: wholePanels(outputs))
         super.init(inputs: inputs, outputs: outputs)
     }
 
@@ -70,8 +70,8 @@ final class CPULinear: PackedLinear, @unchecked Sendable {
     }
 }
 
-/// Whole panels.
-private func roundedUp(_ count: Int) -> Int { (count + 31) & ~31 }
+/// Columns in whole panels.
+func wholePanels(_ columns: Int) -> Int { (columns + 31) & ~31 }
 
 /// Prepares a product or stops the program: a refusal here is a defect or an unusable oneDNN, not bad input.
 private func prepare(
@@ -133,11 +133,15 @@ extension CPUExecutor {
         if x.rows == 0 { return }
         switch weights {
         case .panels(let panels):
-            let room = room(feedback_product_room(feedback_groups(precision.format, x.columns)))
+            let groups = feedback_groups(precision.format, x.columns)
             let finish = accumulate ? FEEDBACK_ADD : rectified ? FEEDBACK_STORE_RECTIFIED : FEEDBACK_STORE
+            var weights = feedback_panels(
+                format: precision.format, fast: products == .fast ? 1 : 0, groups: groups,
+                weights: panels.all.groups, bias: bias, scales: nil, sums: nil)
             feedback_multiply(
-                precision.format, products == .fast ? 1 : 0, x.base, panels.all.groups, bias, x.rows, x.columns,
-                y.columns, finish, Y.self == Operand.self ? 1 : 0, y.base, room)
+                &weights, x.base, x.columns * x.elementSize, nil, nil, x.rows, 0, y.columns, finish,
+                Y.self == Operand.self ? 1 : 0, y.base, y.columns * y.elementSize,
+                room(feedback_product_room(x.rows, groups)))
         case .oneDNN(let packed):
             let product = product(linear, kind, rows: x.rows) {
                 prepare(

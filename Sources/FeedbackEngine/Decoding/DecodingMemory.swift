@@ -55,17 +55,19 @@ public final class DecodingMemory: @unchecked Sendable {
         }
     }
 
-    /// c = attention of one row's query over the slots, for one head. `scratch` as `scratchColumns` says.
+    /// c = attention of one row's query over the slots, for one head. `scratch` as `scratchColumns` says. Meanwhile the
+    /// same head's keys in `next` are fetched.
     public func attend(
         _ q: Matrix<State>, head h: Int, slots visible: Range<Int>, _ positions: DecodingPositions,
-        scratch: Matrix<State>, into context: Matrix<State>
+        scratch: Matrix<State>, next: DecodingMemory?, into context: Matrix<State>
     ) {
         assert(!visible.isEmpty && visible.upperBound <= slots && visible.count <= positions.reach)
         assert(scratch.count >= Self.scratchColumns(slots: slots, headSize: headSize))
         let column = 16 + positions.reach - visible.upperBound
         feedback_attend_memory(
             format, positions.fast, q.floats + h * headSize, keys.all.groups + h * keyGroups,
-            values.all.groups + h * valueGroups, positions.embeddings(head: h) + column, positions.columns,
+            values.all.groups + h * valueGroups, next.map { $0.keys.all.groups + h * $0.keyGroups },
+            positions.embeddings(head: h) + column, positions.columns,
             positions.bias.all.floats + h * positions.columns + column, visible.lowerBound, visible.upperBound,
             headSize, scratch.floats, context.floats + h * headSize)
     }

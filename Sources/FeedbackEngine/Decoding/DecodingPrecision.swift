@@ -30,7 +30,7 @@ public enum DecodingPrecision: String, CaseIterable, Sendable {
     public var isFast: Bool { self != .int8 || feedback_has_fast(weights) != 0 }
 }
 
-/// Numbers of one format in groups of 32 bits (CKernels/include/Decoding.h).
+/// Numbers of one format in groups of 32 bits (CKernels/include/Products.h).
 typealias Groups = UnsafeMutablePointer<Int32>
 
 extension Matrix {

@@ -8,9 +8,9 @@ import CKernels
 // where W'_oi ≈ c_o w_oi with |w| ≤ 127 and x_i ≈ s u_i + m with 0 ≤ u ≤ 255, m = min x: what is rectified has m = 0 and
 // uses all 8 bits. The sum of integers is exact, so all CPUs agree.
 //
-// A token reads every weight once, so the weights lie in the order of the reading: panels of 64 outputs, in a panel all
-// inputs in turn. A row's sums run over the inputs in order, whatever other rows there are: its result has the same bits
-// alone, in any batch, and on any number of threads.
+// A token reads every weight once, so the weights lie in the order of the reading: panels of 32 outputs, in a panel all
+// inputs in turn (CKernels/Products.c). A row's sums run over the inputs in order, whatever other rows there are: its result
+// has the same bits alone, in any batch, and on any number of threads.
 
 /// W' and b' in panels.
 public final class PanelLinear: @unchecked Sendable {
@@ -20,11 +20,9 @@ public final class PanelLinear: @unchecked Sendable {
     private let bias, scales, sums: Buffer<State>
     let panels: feedback_panels
 
-    /// Columns of a result: whole panels.
-    public static func columns(_ outputs: Int) -> Int { (outputs + 63) & ~63 }
-    /// The columns of a result that are one thread's part.
+    /// The columns of a result that are one thread's part: whole panels.
     public static func columns(of outputs: Int, part: Int, of parts: Int) -> Range<Int> {
-        func bound(_ part: Int) -> Int { min(outputs, columns(outputs) / 64 * part / parts * 64) }
+        func bound(_ part: Int) -> Int { min(outputs, wholePanels(outputs) / 32 * part / parts * 32) }
         return bound(part)..<bound(part + 1)
     }
 
@@ -37,7 +35,7 @@ public final class PanelLinear: @unchecked Sendable {
     ) {
         (inputs, outputs) = (weight.columns, weight.rows)
         precondition(bias.map { $0.count == weight.rows } ?? true)
-        let (format, columns) = (precision.weights, Self.columns(outputs))
+        let (format, columns) = (precision.weights, wholePanels(outputs))
         let groups = feedback_groups(format, inputs)
         weights = groupBuffer(columns * groups)
         self.bias = decodingState(1, columns)
@@ -46,12 +44,20 @@ public final class PanelLinear: @unchecked Sendable {
         panels = feedback_panels(
             format: format, fast: portable ? 0 : feedback_has_fast(format), groups: groups,
             weights: weights.all.groups, bias: self.bias.all.floats, scales: scales.all.floats, sums: sums.all.floats)
-        let folded = decodingState(outputs, inputs)
+        let (folded, encoded) = (decodingState(outputs, inputs), groupBuffer(outputs * groups))
         feedback_fold(
             weight.floats, norm?.gain.floats, norm?.shift.floats, bias?.floats, Float(scale), outputs, inputs,
             folded.all.floats, self.bias.all.floats)
-        feedback_pack_panels(
-            format, folded.all.floats, outputs, inputs, weights.all.groups, scales.all.floats, sums.all.floats)
+        for o in 0..<outputs {
+            let (from, to) = (folded.all.floats + o * inputs, encoded.all.groups + o * groups)
+            if precision == .int8 {
+                feedback_quantize(from, inputs, to, scales.all.floats + o, sums.all.floats + o)
+            } else {
+                feedback_encode(format, from, inputs, to, nil, nil)
+            }
+        }
+        feedback_pack_columns(
+            format, encoded.all.base, groups * feedback_group_size(format), outputs, 1, weights.all.groups)
     }
 
     /// What becomes of a result.
@@ -66,15 +72,15 @@ public final class PanelLinear: @unchecked Sendable {
         }
     }
 
-    /// One thread's part of a product: its panels of y. `y` has whole panels.
+    /// One thread's part of a product: its columns of y.
     public func multiply(_ x: EncodedRows, part: Int, of parts: Int, _ finish: Finish, into y: Matrix<State>) {
         let own = Self.columns(of: outputs, part: part, of: parts)
-        assert(x.groups == panels.groups && y.columns == Self.columns(outputs) && y.rows >= x.rows)
+        assert(x.groups == panels.groups && y.columns == outputs && y.rows >= x.rows)
         withUnsafePointer(to: panels) {
-            feedback_multiply_panels(
-                $0, x.numbers.all.groups, x.scales.all.floats, x.offsets.all.floats, x.rows, own.lowerBound / 64,
-                (own.upperBound + 63) / 64, y.floats,
-                y.columns, finish.kernel)
+            feedback_multiply(
+                $0, x.numbers.all.groups, x.groups * MemoryLayout<Int32>.size, x.scales.all.floats,
+                x.offsets.all.floats, x.rows, own.lowerBound, own.upperBound, finish.kernel, 0, y.base,
+                y.columns * MemoryLayout<Float>.size, x.room.all.groups)
         }
     }
 }
@@ -85,12 +91,16 @@ public final class EncodedRows {
     let numbers: Buffer<Operand>
     let scales, offsets: Buffer<State>
     private let normalized, deviation: Buffer<State>
+    /// For the rows of a product.
+    fileprivate let room: Buffer<Operand>
     private(set) var rows = 0
     private(set) var groups = 0
 
     public init(rows: Int, columns: Int, precision: DecodingPrecision) {
         format = precision.weights
-        numbers = groupBuffer(rows * feedback_groups(precision.weights, columns))
+        let groups = feedback_groups(precision.weights, columns)
+        numbers = groupBuffer(rows * groups)
+        room = groupBuffer(feedback_product_room(rows, groups))
         scales = decodingState(1, rows)
         offsets = decodingState(1, rows)
         normalized = decodingState(1, columns)

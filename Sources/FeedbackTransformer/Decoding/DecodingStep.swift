@@ -32,14 +32,13 @@ struct DecodingShares: Sendable {
     }
 }
 
-/// Everything a step of some number of sequences computes in. Matrices have whole panels of columns.
+/// Everything a step of some number of sequences computes in.
 final class DecodingWorkspace: @unchecked Sendable {
     let rows: Int
     let x, memory, query, context, keys, values, hidden, logits: Matrix<State>
     /// A thread's own.
     let encoded: [EncodedRows]
     let scratch: [Matrix<State>]
-    private let dModel, vocabulary: Int
     private let buffers: [Buffer<State>]
 
     init(_ configuration: ModelConfiguration, rows: Int, slots: Int, parts: Int, precision: DecodingPrecision) {
@@ -49,12 +48,10 @@ final class DecodingWorkspace: @unchecked Sendable {
             return buffers[buffers.count - 1].all
         }
         let (D, F) = (configuration.dModel, configuration.dFF)
-        let width = PanelLinear.columns(D)
-        (dModel, vocabulary, self.rows) = (D, configuration.vocabulary, rows)
-        (x, memory, query, context) = (state(rows, width), state(rows, width), state(rows, width), state(rows, width))
-        (keys, values) = (state(rows, width), state(rows, width))
-        hidden = state(rows, PanelLinear.columns(F))
-        logits = state(rows, PanelLinear.columns(vocabulary))
+        self.rows = rows
+        (x, memory, query, context) = (state(rows, D), state(rows, D), state(rows, D), state(rows, D))
+        (keys, values, hidden) = (state(rows, D), state(rows, D), state(rows, F))
+        logits = state(rows, configuration.vocabulary)
         encoded = (0..<parts).map { _ in EncodedRows(rows: rows, columns: max(D, F), precision: precision) }
         scratch = (0..<parts).map { _ in
             state(1, DecodingMemory.scratchColumns(slots: slots, headSize: configuration.headSize))
@@ -67,16 +64,17 @@ final class DecodingWorkspace: @unchecked Sendable {
         for (row, token) in tokens.enumerated() {
             precondition(
                 token >= 0 && Int(token) < table.rows, "token \(token) is outside the vocabulary of \(table.rows)")
-            x.rows(row..<row + 1).copyColumns(table.rows(Int(token)..<Int(token) + 1), 0..<dModel)
+            let own = x.rows(row..<row + 1)
+            own.copyColumns(table.rows(Int(token)..<Int(token) + 1), 0..<x.columns)
             if let weight {
                 let m = memory.rows(row..<row + 1)
                 m.clear()
-                m.add(x.rows(row..<row + 1), times: weight, columns: 0..<dModel)
+                m.add(own, times: weight, columns: 0..<x.columns)
             }
         }
     }
 
-    func logits(row: Int) -> [Float] { logits.rows(row..<row + 1).floatValues(vocabulary) }
+    func logits(row: Int) -> [Float] { logits.rows(row..<row + 1).floatValues(logits.columns) }
 }
 
 struct DecodingStep: @unchecked Sendable {
@@ -107,10 +105,13 @@ struct DecodingStep: @unchecked Sendable {
                 // A head's positions serve all rows.
                 for head in heads {  // 2
                     for row in 0..<attending {
-                        memories[row][memories[row].count == 1 ? 0 : l].attend(
+                        let memory = memories[row].count == 1 ? 0 : l
+                        memories[row][memory].attend(
                             room.query.rows(row..<row + 1), head: head,
                             slots: max(0, filled[row] - memoryWindow)..<filled[row], layer.positions,
-                            scratch: room.scratch[part], into: room.context.rows(row..<row + 1))
+                            scratch: room.scratch[part],
+                            next: row + 1 < attending ? memories[row + 1][memory] : nil,
+                            into: room.context.rows(row..<row + 1))
                     }
                 }
                 team.barrier(part)

@@ -4,8 +4,8 @@ import Testing
 @testable import FeedbackEngine
 
 @Suite struct PanelLinearTests {
-    /// Inputs and outputs: of one panel and several, full and not, of whole groups and not.
-    static let cases = [(1, 1), (7, 65), (128, 192), (33, 130), (260, 64)].flatMap { inputs, outputs in
+    /// Inputs and outputs: of one panel and several, full and not, of whole groups and not, wider than a tile and not.
+    static let cases = [(1, 1), (7, 65), (128, 192), (33, 300), (260, 64)].flatMap { inputs, outputs in
         DecodingPrecision.allCases.flatMap { precision in
             [false, true].map { (inputs, outputs, precision, $0) }
         }
@@ -38,7 +38,7 @@ import Testing
             let own = x.rows(range)
             let encoded = EncodedRows(rows: range.count, columns: linear.inputs, precision: precision)
             encoded.encode(own, rows: range.count, columns: linear.inputs)
-            let y = decodingState(range.count, PanelLinear.columns(linear.outputs))
+            let y = decodingState(range.count, linear.outputs)
             for index in 0..<y.all.count { y.all[index] = 1 }
             for part in 0..<parts { linear.multiply(encoded, part: part, of: parts, finish, into: y.all) }
             return (0..<range.count).map { y.all.rows($0..<$0 + 1).floatValues(linear.outputs) }
@@ -89,10 +89,12 @@ import Testing
     @Test(arguments: cases) func rowsAreIndependent(
         inputs: Int, outputs: Int, precision: DecodingPrecision, portable: Bool
     ) {
-        let map = Map(inputs, outputs, rows: 9, precision, portable: portable)
-        let alone = (0..<9).map { map.multiply($0..<$0 + 1, precision)[0] }
-        for size in 2...9 { #expect(map.multiply(0..<size, precision) == Array(alone.prefix(size))) }
-        for parts in 2...4 { #expect(map.multiply(0..<9, precision, parts: parts) == alone) }
+        let map = Map(inputs, outputs, rows: 75, precision, portable: portable)
+        let alone = (0..<75).map { map.multiply($0..<$0 + 1, precision)[0] }
+        for size in [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 31, 73, 75] {
+            #expect(map.multiply(0..<size, precision) == Array(alone.prefix(size)), "\(size) rows")
+        }
+        for parts in 2...4 { #expect(map.multiply(0..<9, precision, parts: parts) == Array(alone.prefix(9))) }
     }
 
     /// With the CPU's dot products or without: the same integers, and elsewhere the same numbers but for rounding.
@@ -121,7 +123,7 @@ import Testing
         let damaged = PanelLinear(weight: map.weight.all, bias: nil, norm: nil, precision: precision)
         let encoded = EncodedRows(rows: 1, columns: 40, precision: precision)
         encoded.encode(map.x, rows: 1, columns: 40)
-        let result = decodingState(1, 64)
+        let result = decodingState(1, 3)
         damaged.multiply(encoded, part: 0, of: 1, .store, into: result.all)
         #expect(result.all[0].isNaN && result.all[1].isFinite)
     }

@@ -1,0 +1,88 @@
+#include "Groups.h"
+
+int feedback_has_fast(feedback_format format) {
+#if defined(__x86_64__)
+    const int avx512 = __builtin_cpu_supports("x86-64-v4") != 0;
+    switch (format) {
+    case FEEDBACK_FLOAT32: return avx512;
+    case FEEDBACK_BFLOAT16: return avx512 && __builtin_cpu_supports("avx512bf16");
+    case FEEDBACK_INT8:
+        if (avx512 && __builtin_cpu_supports("avx512vnni")) return 1;
+        return __builtin_cpu_supports("avx2") ? 2 : 0;
+    }
+#endif
+    (void)format;
+    return 0;
+}
+
+// MARK: Encoding
+
+KERNEL static void encode_bfloat16(const float *x, long count, uint16_t *to) {
+    for (long i = 0; i < count; i++) to[i] = bfloat16(x[i]);
+}
+
+KERNEL static void encode_int8(const float *x, long count, uint8_t *to, float *scale, float *offset) {
+    v16 leasts = (v16){0} + x[0], mosts = leasts, sums = {0};
+    long i = 0;
+    for (; i + 16 <= count; i += 16) {
+        const v16 some = LOAD(x + i);
+        leasts = MIN16(some, leasts);
+        mosts = MAX16(some, mosts);
+        sums += some;
+    }
+    float least = leasts[0], most = mosts[0], sum = SUM16(sums);
+    for (int lane = 1; lane < 16; lane++) {
+        least = leasts[lane] < least ? leasts[lane] : least;
+        most = mosts[lane] > most ? mosts[lane] : most;
+    }
+    for (; i < count; i++) {
+        least = x[i] < least ? x[i] : least;
+        most = x[i] > most ? x[i] : most;
+        sum += x[i];
+    }
+    const float step = (most - least) / 255, inverse = step > 0 && 1 / step < INFINITY ? 1 / step : 0;
+    for (i = 0; i < count; i++) {
+        // What is not a number becomes 0.
+        const float scaled = (x[i] - least) * inverse + 0.5f, positive = scaled > 0 ? scaled : 0;
+        to[i] = (uint8_t)(int32_t)(positive < 255.5f ? positive : 255.5f);
+    }
+    *scale = step;
+    // Comparisons pass over what is not a number; the sum does not.
+    *offset = least + 0 * sum;
+}
+
+void feedback_encode(feedback_format format, const float *x, long count, int32_t *groups, float *scale, float *offset) {
+    if (format == FEEDBACK_FLOAT32) {
+        memcpy(groups, x, (size_t)count * sizeof(float));
+        return;
+    }
+    memset(groups + feedback_groups(format, count) - 1, 0, sizeof(int32_t));
+    if (format == FEEDBACK_BFLOAT16)
+        encode_bfloat16(x, count, (uint16_t *)groups);
+    else
+        encode_int8(x, count, (uint8_t *)groups, scale, offset);
+}
+
+// MARK: Weights
+
+// The largest weight of an output becomes 127, or so much less that no sum of products with 0 … 255 can leave 32 bits. The
+// scale is not finite where a weight is not.
+void feedback_quantize(const float *w, long count, int32_t *groups, float *scale, float *sum) {
+    float largest = 0, total = 0;
+    for (long i = 0; i < count; i++) {
+        const float size = fabsf(w[i]);
+        largest = size > largest ? size : largest;
+        total += size;
+    }
+    const float unit = largest / 127, safe = total * (255.0f / 2.0e9f);
+    *scale = (unit > safe ? unit : safe) + 0 * total;
+    const float inverse = *scale > 0 && isfinite(*scale) ? 1 / *scale : 0;
+    groups[feedback_groups(FEEDBACK_INT8, count) - 1] = 0;
+    int8_t *to = (int8_t *)groups;
+    long integers = 0;
+    for (long i = 0; i < count; i++) {
+        to[i] = (int8_t)lrintf(inverse > 0 ? w[i] * inverse : 0);
+        integers += to[i];
+    }
+    *sum = (float)integers;
+}
