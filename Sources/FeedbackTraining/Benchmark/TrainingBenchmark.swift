@@ -87,6 +87,8 @@ public struct TrainingBenchmark {
             return executors.last!
         }
         pass.parametersChanged()
+        // The first step touches memory.
+        _ = step(pass)
         var steps: [(seconds: Double, phases: [TrainingPhase: Double])] = []
         while steps.reduce(0, { $0 + $1.seconds }) < 1 {
             for executor in executors { executor.reset() }
