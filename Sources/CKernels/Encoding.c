@@ -5,7 +5,8 @@ int feedback_has_fast(feedback_format format) {
     const int avx512 = __builtin_cpu_supports("x86-64-v4") != 0;
     switch (format) {
     case FEEDBACK_FLOAT32: return avx512;
-    case FEEDBACK_BFLOAT16: return avx512 && __builtin_cpu_supports("avx512bf16");
+    case FEEDBACK_BFLOAT16:
+    case FEEDBACK_FLOAT12: return avx512 && __builtin_cpu_supports("avx512bf16");
     case FEEDBACK_INT8:
         if (avx512 && __builtin_cpu_supports("avx512vnni")) return 1;
         return __builtin_cpu_supports("avx2") ? 2 : 0;
@@ -17,8 +18,8 @@ int feedback_has_fast(feedback_format format) {
 
 // MARK: Encoding
 
-KERNEL static void encode_bfloat16(const float *x, long count, uint16_t *to) {
-    for (long i = 0; i < count; i++) to[i] = bfloat16(x[i]);
+KERNEL static void encode_bfloat16(const float *x, float scale, long count, uint16_t *to) {
+    for (long i = 0; i < count; i++) to[i] = bfloat16(x[i] * scale);
 }
 
 KERNEL static void encode_int8(const float *x, long count, uint8_t *to, float *scale, float *offset) {
@@ -56,14 +57,32 @@ void feedback_encode(feedback_format format, const float *x, long count, int32_t
         memcpy(groups, x, (size_t)count * sizeof(float));
         return;
     }
-    memset(groups + feedback_groups(format, count) - 1, 0, sizeof(int32_t));
-    if (format == FEEDBACK_BFLOAT16)
-        encode_bfloat16(x, count, (uint16_t *)groups);
+    const long written = count / feedback_group_size(format);
+    memset(groups + written, 0, (size_t)(feedback_groups(format, count) - written) * sizeof(int32_t));
+    if (format != FEEDBACK_INT8)
+        encode_bfloat16(x, format == FEEDBACK_FLOAT12 ? 0x1p64f : 1, count, (uint16_t *)groups);
     else
         encode_int8(x, count, (uint8_t *)groups, scale, offset);
 }
 
 // MARK: Weights
+
+// The largest weight has the exponent 15, and the products, of inputs that are 2^64 times as large, are far from the least
+// float32. What is too small for an exponent of 1 becomes that or 0, whichever is nearer.
+void feedback_shrink(const float *w, long count, int32_t *groups, float *scale) {
+    feedback_encode(FEEDBACK_BFLOAT16, w, count, groups, 0, 0);
+    const long numbers = 2 * feedback_groups(FEEDBACK_FLOAT12, count);
+    uint16_t *to = (uint16_t *)groups;
+    for (long i = count; i < numbers; i++) to[i] = 0;
+    int largest = 15;
+    for (long i = 0; i < count; i++) largest = (to[i] >> 7 & 255) > largest ? to[i] >> 7 & 255 : largest;
+    for (long i = 0; i < count; i++) {
+        const int own = to[i] >> 7 & 255, exponent = own - (largest - 15), sign = to[i] & 0x8000;
+        const int small = own > 0 && exponent == 0 ? sign | 1 << 7 : 0;
+        to[i] = (uint16_t)(own > 0 && exponent > 0 ? sign | exponent << 7 | (to[i] & 127) : small);
+    }
+    *scale = largest == 255 ? NAN : ldexpf(1, largest - 15 - 64);
+}
 
 // The largest weight of an output becomes 127, or so much less that no sum of products with 0 … 255 can leave 32 bits. The
 // scale is not finite where a weight is not.

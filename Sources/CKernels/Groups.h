@@ -62,3 +62,7 @@ static inline uint16_t bfloat16(float x) {
     memcpy(&bits, &x, 4);
     return x != x ? 0x7fc0 : (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
+
+// Sixteen numbers as eight groups.
+#define STORE_ROUNDED(p, v)                                                                                            \
+    for (int lane_ = 0; lane_ < 16; lane_++) ((uint16_t *)(p))[lane_] = bfloat16((v)[lane_])

@@ -1,4 +1,5 @@
 #include "CKernels.h"
+#include "BFloat16.h"
 #include "Groups.h"
 
 // Attention of one query over a memory of groups. Equations: FeedbackEngine/Operations/Attention.swift.
@@ -21,39 +22,40 @@ void feedback_remember(
     }
 }
 
-// Every sum runs over its groups in order, whatever the blocks. Keys and values of a head take about as much memory: while
+// A slot's sum runs over its groups in order, whatever the blocks; the sums of keys and of distances, and those of every
+// fourth group of slots, wait for none but themselves. Keys and values of a head take about as much memory: while
 // scores are computed, the values of the same slots are fetched, and then the next row's keys.
-#define DEFINE_ATTEND(NAME, TARGET, OUTER, DOT, FORMAT)                                                                \
+#define DEFINE_ATTEND(NAME, TARGET, OUTER, DOT, STORE_GROUPS, FORMAT)                                                  \
     INLINE TARGET void NAME##_scores(                                                                                  \
         const int32_t *q, const int32_t *keys, const int32_t *positions, long stride, const float *bias, long groups,  \
         const int32_t *values, long j, float *scores, const int blocks) {                                              \
-        v16i sum[4];                                                                                                   \
-        for (int b = 0; b < blocks; b++) sum[b] = (v16i)LOAD(bias + j + 16 * b);                                       \
+        v16i sum[4], distance[4];                                                                                      \
+        for (int b = 0; b < blocks; b++) sum[b] = (v16i){0}, distance[b] = (v16i)LOAD(bias + j + 16 * b);              \
         const int32_t *key = keys + j * groups, *position = positions + j;                                             \
         for (long g = 0; g < groups; g++) {                                                                            \
             for (int b = 0; b < blocks; b++) {                                                                         \
                 sum[b] = DOT(sum[b], *(const v16i *)(key + (b * groups + g) * 16), q[g]);                              \
-                sum[b] = DOT(sum[b], *(const v16i *)(position + g * stride + 16 * b), q[g]);                           \
+                distance[b] = DOT(distance[b], *(const v16i *)(position + g * stride + 16 * b), q[g]);                 \
                 __builtin_prefetch(values + (b * groups + g) * 16, 0, 2);                                              \
             }                                                                                                          \
         }                                                                                                              \
-        for (int b = 0; b < blocks; b++) STORE(scores + j + 16 * b, (v16)sum[b]);                                      \
+        for (int b = 0; b < blocks; b++) STORE(scores + j + 16 * b, (v16)sum[b] + (v16)distance[b]);                   \
     }                                                                                                                  \
                                                                                                                        \
     INLINE TARGET void NAME##_values(                                                                                  \
         const int32_t *p, const int32_t *values, const int32_t *next, long from, long to, long stride, float *out,     \
         const int columns) {                                                                                           \
-        v16i even[4], odd[4];                                                                                          \
-        for (int c = 0; c < columns; c++) even[c] = odd[c] = (v16i){0};                                                \
-        for (long j = from; j < to; j += 2) {                                                                          \
-            for (int c = 0; c < columns; c++) {                                                                        \
-                even[c] = DOT(even[c], *(const v16i *)(values + j * stride + 16 * c), p[j]);                           \
-                odd[c] = DOT(odd[c], *(const v16i *)(values + (j + 1) * stride + 16 * c), p[j + 1]);                   \
-                if (next) __builtin_prefetch(next + j * stride + 16 * c, 0, 2);                                        \
-                if (next) __builtin_prefetch(next + (j + 1) * stride + 16 * c, 0, 2);                                  \
+        v16i sum[4][4] = {0};                                                                                          \
+        for (long j = from; j < to; j += 4) {                                                                          \
+            for (int i = 0; i < 4; i++) {                                                                              \
+                for (int c = 0; c < columns; c++) {                                                                    \
+                    sum[i][c] = DOT(sum[i][c], *(const v16i *)(values + (j + i) * stride + 16 * c), p[j + i]);         \
+                    if (next) __builtin_prefetch(next + (j + i) * stride + 16 * c, 0, 2);                              \
+                }                                                                                                      \
             }                                                                                                          \
         }                                                                                                              \
-        for (int c = 0; c < columns; c++) STORE(out + 16 * c, (v16)even[c] + (v16)odd[c]);                             \
+        for (int c = 0; c < columns; c++)                                                                              \
+            STORE(out + 16 * c, ((v16)sum[0][c] + (v16)sum[1][c]) + ((v16)sum[2][c] + (v16)sum[3][c]));                \
     }                                                                                                                  \
                                                                                                                        \
     OUTER static void NAME(                                                                                            \
@@ -81,18 +83,16 @@ void feedback_remember(
             const v16 s = LOAD(p + j);                                                                                 \
             largest = MAX16(s, largest);                                                                               \
         }                                                                                                              \
-        float maximum = largest[0];                                                                                    \
-        for (int lane = 1; lane < 16; lane++) maximum = largest[lane] > maximum ? largest[lane] : maximum;             \
+        const float maximum = LARGEST(largest);                                                                        \
         v16 total = {0};                                                                                               \
         for (j = first; j < last; j += 16) {                                                                           \
             const v16 e = EXP16(LOAD(p + j) - maximum);                                                                \
             total += e;                                                                                                \
-            STORE(p + j, e);                                                                                           \
+            STORE_GROUPS(weights + j / size, e);                                                                       \
         }                                                                                                              \
         const v16 inverse = (v16){0} + 1.0f / SUM16(total);                                                            \
                                                                                                                        \
         /* 3. out = Σ_j p_j v_j */                                                                                     \
-        feedback_encode(FORMAT, p + first, last - first, weights + first / size, 0, 0);                                \
         long k = 0;                                                                                                    \
         for (; k + 64 <= K; k += 64) {                                                                                 \
             NAME##_values(                                                                                             \
@@ -113,11 +113,11 @@ void feedback_remember(
         }                                                                                                              \
     }
 
-DEFINE_ATTEND(plain_float32, , KERNEL, DOT_FLOAT32, FEEDBACK_FLOAT32)
-DEFINE_ATTEND(plain_bfloat16, , KERNEL, DOT_BFLOAT16, FEEDBACK_BFLOAT16)
+DEFINE_ATTEND(plain_float32, , KERNEL, DOT_FLOAT32, STORE, FEEDBACK_FLOAT32)
+DEFINE_ATTEND(plain_bfloat16, , KERNEL, DOT_BFLOAT16, STORE_ROUNDED, FEEDBACK_BFLOAT16)
 #if defined(__x86_64__)
-DEFINE_ATTEND(fast_float32, TARGET_FLOAT32, TARGET_FLOAT32, DOT_FLOAT32, FEEDBACK_FLOAT32)
-DEFINE_ATTEND(fast_bfloat16, TARGET_BFLOAT16, TARGET_BFLOAT16, FAST_BFLOAT16, FEEDBACK_BFLOAT16)
+DEFINE_ATTEND(fast_float32, TARGET_FLOAT32, TARGET_FLOAT32, DOT_FLOAT32, STORE, FEEDBACK_FLOAT32)
+DEFINE_ATTEND(fast_bfloat16, TARGET_BFLOAT16, TARGET_BFLOAT16, FAST_BFLOAT16, STORE_NARROW, FEEDBACK_BFLOAT16)
 #else
 #define fast_float32 plain_float32
 #define fast_bfloat16 plain_bfloat16

@@ -36,6 +36,17 @@ typedef int32_t v16i __attribute__((vector_size(64), aligned(4)));
         a_[0] + a_[1];                                                                                                 \
     })
 
+#define LARGEST(v)                                                                                                     \
+    ({                                                                                                                 \
+        v16 m_ = (v), o_ = __builtin_shufflevector(m_, m_, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);      \
+        m_ = MAX16(m_, o_);                                                                                            \
+        o_ = __builtin_shufflevector(m_, m_, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);                    \
+        m_ = MAX16(m_, o_);                                                                                            \
+        o_ = __builtin_shufflevector(m_, m_, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);                    \
+        m_ = MAX16(m_, o_);                                                                                            \
+        m_[0] > m_[1] ? m_[0] : m_[1];                                                                                 \
+    })
+
 // e^x for x ≤ 88, 0 below −87; relative error below 2e-7.
 // x = n·ln 2 + r with |r| ≤ ½ ln 2 (Cody and Waite's two-part ln 2); e^r by a polynomial of degree 6; 2ⁿ by its exponent bits.
 #define EXP16(x)                                                                                                       \

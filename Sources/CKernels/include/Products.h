@@ -3,21 +3,30 @@
 // Everything is made of 32-bit groups: one float32, two bfloat16 or four int8 numbers that follow each other along the
 // summed axis. Sixteen groups are one vector, so all formats have one layout and one loop; they differ in the dot product
 // of a group. Where the CPU has instructions for that dot product, a format has a fast variant beside the plain one.
+//
+// float12 is bfloat16 for reading: weights of an output have their exponents counted from its largest, so four bits do for
+// all but the very small, and four groups fit the place of three. Inputs are bfloat16, 2^64 times as large. It has the
+// fast variant only.
 #pragma once
 
 #include <stdint.h>
 
-typedef enum { FEEDBACK_FLOAT32 = 0, FEEDBACK_BFLOAT16 = 1, FEEDBACK_INT8 = 2 } feedback_format;
+typedef enum { FEEDBACK_FLOAT32 = 0, FEEDBACK_BFLOAT16 = 1, FEEDBACK_INT8 = 2, FEEDBACK_FLOAT12 = 3 } feedback_format;
 
 /// Which fast variant of the format this CPU has the instructions for: 0 none, 1 AVX-512's, 2 AVX2's (of int8 only).
 int feedback_has_fast(feedback_format format);
 
 /// Numbers in a group.
-static inline long feedback_group_size(feedback_format format) { return 1L << format; }
+static inline long feedback_group_size(feedback_format format) {
+    return format == FEEDBACK_FLOAT12 ? 2 : 1L << format;
+}
 /// Groups that hold `count` numbers.
 static inline long feedback_groups(feedback_format format, long count) {
-    return (count + feedback_group_size(format) - 1) / feedback_group_size(format);
+    const long groups = (count + feedback_group_size(format) - 1) / feedback_group_size(format);
+    return format == FEEDBACK_FLOAT12 ? (groups + 3) & ~3L : groups;
 }
+/// 32-bit words that a panel's 32 columns take for a group.
+static inline long feedback_panel_width(feedback_format format) { return format == FEEDBACK_FLOAT12 ? 24 : 32; }
 
 /// Writes a row as groups. In int8 as u = (x − offset) / scale in 0 … 255: x ≈ scale · u + offset; else scale and offset
 /// are not set. A value that is not finite makes the offset not finite.
@@ -27,6 +36,11 @@ void feedback_encode(feedback_format format, const float *x, long count, int32_t
 /// scale not finite.
 void feedback_quantize(const float *w, long count, int32_t *groups, float *scale, float *sum);
 
+/// Writes a row of weights as bfloat16 whose exponents are so small that float12 holds them: w ≈ scale · 2^64 · number,
+/// exact but for weights below 2^-14 of the row's largest, which become 0 or that. A weight that is not finite makes the
+/// scale not finite.
+void feedback_shrink(const float *w, long count, int32_t *groups, float *scale);
+
 /// A linear map y = x W + b in panels of 32 columns: weights [panels][groups][32] groups; the rest [panels · 32].
 typedef struct {
     feedback_format format;
@@ -35,22 +49,23 @@ typedef struct {
     /// Over the inputs.
     long groups;
     const int32_t *weights;
-    /// Or null, but for int8.
+    /// Or null, but for int8 and float12.
     const float *bias;
-    /// int8 only: W ≈ scales · integers; sums of the integers over the inputs.
+    /// W = scales · what is stored: for int8 and float12; null for others. Sums over the inputs of int8's integers.
     const float *scales, *sums;
 } feedback_panels;
 
 /// Packs weights [k, n] of a format, given as [n, k] where `transposed`, as they are for int8.
+/// In float12, as feedback_shrink leaves it, `room` holds one panel of whole groups.
 void feedback_pack_columns(
-    feedback_format format, const void *weights, long k, long n, int transposed, int32_t *panels);
+    feedback_format format, const void *weights, long k, long n, int transposed, int32_t *panels, int32_t *room);
 
 typedef enum { FEEDBACK_STORE, FEEDBACK_STORE_RECTIFIED, FEEDBACK_ADD } feedback_finish;
 
 /// Whether training's products are fastest with the fast variant on this CPU.
 int feedback_multiplies(feedback_format format);
-/// Groups that a product of so many rows, of so many groups each, needs room for.
-long feedback_product_room(long rows, long groups);
+/// Groups that a product of rows of so many groups needs room for.
+long feedback_product_room(long groups);
 /// y = x W + b in the columns [from, to), from a multiple of 32, stored, stored where positive and else 0, or added to y.
 ///
 /// A row of x takes `bytes`; in int8 it has a scale and an offset. y has operands where told, else it is float32, as it is

@@ -38,7 +38,7 @@ private enum PackedWeights {
         case .oneDNN(let packed):
             if onednn_pack(packed, w.floats, transposed) != 0 { fatalError(String(cString: onednn_last_error())) }
         case .panels(let panels):
-            feedback_pack_columns(precision.format, operands.base, k, n, transposed ? 1 : 0, panels.all.groups)
+            feedback_pack_columns(precision.format, operands.base, k, n, transposed ? 1 : 0, panels.all.groups, nil)
         }
     }
 
@@ -141,7 +141,7 @@ extension CPUExecutor {
             feedback_multiply(
                 &weights, x.base, x.columns * x.elementSize, nil, nil, x.rows, 0, y.columns, finish,
                 Y.self == Operand.self ? 1 : 0, y.base, y.columns * y.elementSize,
-                room(feedback_product_room(x.rows, groups)))
+                room(feedback_product_room(groups)))
         case .oneDNN(let packed):
             let product = product(linear, kind, rows: x.rows) {
                 prepare(

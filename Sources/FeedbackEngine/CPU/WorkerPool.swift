@@ -13,36 +13,43 @@ public final class WorkerPool: Sendable {
     public let count: Int
     private let state: Shared
 
-    private final class Shared: Sendable {
+    private final class Shared: @unchecked Sendable {
         let count: Int
         /// The number of the current job; changing it starts the next.
         let job = Atomic<Int>(0)
         let body = Mutex<(@Sendable (Int) -> Void)?>(nil)
         let stopped = Atomic<Bool>(false)
+        /// At barriers, since the beginning.
         let arrived = Atomic<Int>(0)
-        let phase = Atomic<Int>(0)
-        let sleepers: [Sleeper]
+        /// By pointer, as an array's references would be counted at every barrier, by all threads at once.
+        let sleepers: UnsafeMutablePointer<Sleeper>
 
         init(count: Int) {
             self.count = count
-            sleepers = (0..<count).map { _ in Sleeper() }
+            sleepers = .allocate(capacity: count)
+            for index in 0..<count { (sleepers + index).initialize(to: Sleeper()) }
+        }
+
+        deinit {
+            sleepers.deinitialize(count: count)
+            sleepers.deallocate()
+        }
+
+        func wakeAll() {
+            for index in 0..<count { sleepers[index].wake() }
         }
 
         func barrier(_ index: Int) {
             if count == 1 { return }
-            let current = phase.load(ordering: .relaxed)
-            if arrived.add(1, ordering: .acquiringAndReleasing).newValue == count {
-                arrived.store(0, ordering: .relaxed)
-                phase.store(current + 1, ordering: .sequentiallyConsistent)
-                for sleeper in sleepers { sleeper.wake() }
-            } else {
-                sleepers[index].wait { phase.load(ordering: .sequentiallyConsistent) != current }
-            }
+            let arrival = arrived.add(1, ordering: .sequentiallyConsistent).newValue
+            let all = (arrival + count - 1) / count * count
+            if arrival == all { return wakeAll() }
+            sleepers[index].wait { arrived.load(ordering: .sequentiallyConsistent) >= all }
         }
 
         func start() {
             job.add(1, ordering: .sequentiallyConsistent)
-            for sleeper in sleepers { sleeper.wake() }
+            wakeAll()
         }
 
         /// What worker `index` does until the pool is gone.
@@ -63,7 +70,7 @@ public final class WorkerPool: Sendable {
     }
 
     /// Where one thread waits. Whoever turns `asleep` back takes, or gives, the one signal.
-    private final class Sleeper: Sendable {
+    private struct Sleeper: ~Copyable {
         private let asleep = Atomic<Bool>(false)
         private let signal = DispatchSemaphore(value: 0)
 

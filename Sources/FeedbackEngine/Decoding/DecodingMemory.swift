@@ -8,25 +8,25 @@ import Foundation
 
 private func roundedUp(_ count: Int) -> Int { (count + 15) & ~15 }
 
-/// The keys and values of one sequence.
-public final class DecodingMemory: @unchecked Sendable {
+/// The keys and values of one sequence, as a view.
+public struct DecodingMemory: @unchecked Sendable {
     public let slots: Int
     private let heads: Int
     private let headSize: Int
     private let format: feedback_format
-    private let keys, values: Buffer<Operand>
+    private let keys, values: Groups
     /// Groups of one head.
     private let keyGroups, valueGroups: Int
 
-    public init(slots: Int, heads: Int, headSize: Int, precision: DecodingPrecision) {
+    public init(slots: Int, heads: Int, headSize: Int, precision: DecodingPrecision, in room: DecodingRoom) {
         self.slots = roundedUp(slots)
         self.heads = heads
         self.headSize = headSize
         format = precision.memory
         keyGroups = self.slots * feedback_groups(format, headSize)
         valueGroups = feedback_groups(format, self.slots) * roundedUp(headSize)
-        keys = groupBuffer(heads * keyGroups)
-        values = groupBuffer(heads * valueGroups)
+        keys = room.groups(heads * keyGroups)
+        values = room.groups(heads * valueGroups)
     }
 
     /// Writes the keys and values of some heads, from one row each of [D] or more columns, into a slot.
@@ -35,7 +35,7 @@ public final class DecodingMemory: @unchecked Sendable {
         for h in range {
             feedback_remember(
                 format, k.floats + h * headSize, v.floats + h * headSize, headSize, slot,
-                keys.all.groups + h * keyGroups, values.all.groups + h * valueGroups)
+                keys + h * keyGroups, values + h * valueGroups)
         }
     }
 
@@ -48,9 +48,7 @@ public final class DecodingMemory: @unchecked Sendable {
                 (keys, other.keys, keyGroups, other.keyGroups), (values, other.values, valueGroups, other.valueGroups),
             ] {
                 let perSlot = MemoryLayout<Int32>.size * own / slots
-                memmove(
-                    to.all.base + h * others * MemoryLayout<Int32>.size,
-                    from.all.base + h * own * MemoryLayout<Int32>.size + first * perSlot, count * perSlot)
+                memmove(to + h * others, UnsafeMutableRawPointer(from + h * own) + first * perSlot, count * perSlot)
             }
         }
     }
@@ -65,10 +63,10 @@ public final class DecodingMemory: @unchecked Sendable {
         assert(scratch.count >= Self.scratchColumns(slots: slots, headSize: headSize))
         let column = 16 + positions.reach - visible.upperBound
         feedback_attend_memory(
-            format, positions.fast, q.floats + h * headSize, keys.all.groups + h * keyGroups,
-            values.all.groups + h * valueGroups, next.map { $0.keys.all.groups + h * $0.keyGroups },
+            format, positions.fast, q.floats + h * headSize, keys + h * keyGroups, values + h * valueGroups,
+            next.map { $0.keys + h * $0.keyGroups },
             positions.embeddings(head: h) + column, positions.columns,
-            positions.bias.all.floats + h * positions.columns + column, visible.lowerBound, visible.upperBound,
+            positions.bias.floats + h * positions.columns + column, visible.lowerBound, visible.upperBound,
             headSize, scratch.floats, context.floats + h * headSize)
     }
 
@@ -77,27 +75,28 @@ public final class DecodingMemory: @unchecked Sendable {
     }
 }
 
-/// U in groups over the head and S̃, for offsets up to `reach`: offset o at column 16 + reach − o, with 16 more on either side.
-public final class DecodingPositions: @unchecked Sendable {
+/// U in groups over the head and S̃, for offsets up to `reach`: offset o at column 16 + reach − o, with 16 more on either
+/// side. A view.
+public struct DecodingPositions: @unchecked Sendable {
     public let reach: Int
     let fast: Int32
-    let bias: Buffer<State>
-    private let embeddings: Buffer<Operand>
+    let bias: Matrix<State>
+    private let embeddings: Groups
     private let groups: Int
     var columns: Int { reach + 32 }
 
     /// From U [reach, D] and S [reach, H] as `AttentionOperations.pack`.
     public init(
         embeddings u: Matrix<State>, bias s: Matrix<State>, queryBias: Matrix<State>, scale: Double,
-        precision: DecodingPrecision, portable: Bool = false
+        precision: DecodingPrecision, portable: Bool = false, in room: DecodingRoom
     ) {
         let (heads, size) = (s.columns, u.columns / s.columns)
         let format = precision.memory
         reach = u.rows
         fast = portable ? 0 : feedback_has_fast(format)
         groups = feedback_groups(format, size)
-        embeddings = groupBuffer(heads * groups * (reach + 32))
-        bias = decodingState(heads, reach + 32)
+        embeddings = room.groups(heads * groups * (reach + 32))
+        bias = room.state(heads, reach + 32)
         withUnsafeTemporaryAllocation(of: Int32.self, capacity: groups) { row in
             for h in 0..<heads {
                 let to = embeddings(head: h) + 16
@@ -106,11 +105,11 @@ public final class DecodingPositions: @unchecked Sendable {
                     feedback_encode(format, from, size, row.baseAddress!, nil, nil)
                     for g in 0..<groups { to[g * columns + c] = row[g] }
                     let dot = (0..<size).reduce(Float(0)) { $0 + queryBias.floats[h * size + $1] * from[$1] }
-                    bias.all.floats[h * columns + 16 + c] = Float(scale) * (s.floats[c * heads + h] - dot)
+                    bias.floats[h * columns + 16 + c] = Float(scale) * (s.floats[c * heads + h] - dot)
                 }
             }
         }
     }
 
-    func embeddings(head: Int) -> Groups { embeddings.all.groups + head * groups * columns }
+    func embeddings(head: Int) -> Groups { embeddings + head * groups * columns }
 }

@@ -4,16 +4,18 @@ import CKernels
 /// are float32 in every precision.
 public enum DecodingPrecision: String, CaseIterable, Sendable {
     case float32
-    /// Weights, activations, keys and values in bfloat16.
+    /// Weights, activations, keys and values in bfloat16; weights below 2^-14 of their output's largest are right to 2^-15
+    /// of it, so that twelve bits hold one where the CPU multiplies bfloat16.
     case bfloat16
     /// Weights in int8 with a scale for each output, activations in 8 bits with a scale and an offset for each token;
     /// keys and values in bfloat16.
     case int8
 
-    var weights: feedback_format {
+    /// Of weights, and of what is multiplied with them; `portable`: without the CPU's instructions for dot products.
+    func weights(portable: Bool) -> feedback_format {
         switch self {
         case .float32: FEEDBACK_FLOAT32
-        case .bfloat16: FEEDBACK_BFLOAT16
+        case .bfloat16: portable || feedback_has_fast(FEEDBACK_FLOAT12) == 0 ? FEEDBACK_BFLOAT16 : FEEDBACK_FLOAT12
         case .int8: FEEDBACK_INT8
         }
     }
@@ -22,12 +24,15 @@ public enum DecodingPrecision: String, CaseIterable, Sendable {
     var memory: feedback_format { self == .float32 ? FEEDBACK_FLOAT32 : FEEDBACK_BFLOAT16 }
 
     /// Bytes of a weight, and of a number in keys, values and positions.
-    package var weightBytes: Int { 4 / feedback_group_size(weights) }
+    package var weightBytes: Double {
+        let format = weights(portable: false)
+        return Double(feedback_panel_width(format)) / 8 / Double(feedback_group_size(format))
+    }
     package var memoryBytes: Int { 4 / feedback_group_size(memory) }
 
     /// Whether this CPU has instructions for int8's dot products; without, it is slow. bfloat16 needs none: reading takes
     /// longer than turning it into float32.
-    public var isFast: Bool { self != .int8 || feedback_has_fast(weights) != 0 }
+    public var isFast: Bool { self != .int8 || feedback_has_fast(FEEDBACK_INT8) != 0 }
 }
 
 /// Numbers of one format in groups of 32 bits (CKernels/include/Products.h).
@@ -44,6 +49,26 @@ func groupBuffer(_ count: Int) -> Buffer<Operand> {
 /// Memory for float32 numbers, all zero.
 package func decodingState(_ rows: Int, _ columns: Int) -> Buffer<State> {
     Buffer(elementSize: MemoryLayout<Float>.size, rows: rows, columns: columns)
+}
+
+/// Owns what views of decoding point into, and frees it with itself. The views themselves count no references: threads
+/// that count the same object wait for each other longer than a small product takes.
+public final class DecodingRoom {
+    private var owned: [AnyObject] = []
+
+    public init() {}
+
+    func groups(_ count: Int) -> Groups {
+        let buffer = groupBuffer(count)
+        owned.append(buffer)
+        return buffer.all.groups
+    }
+
+    package func state(_ rows: Int, _ columns: Int) -> Matrix<State> {
+        let buffer = decodingState(rows, columns)
+        owned.append(buffer)
+        return buffer.all
+    }
 }
 
 extension Matrix<State> {

@@ -12,13 +12,11 @@ import CKernels
 // inputs in turn (CKernels/Products.c). A row's sums run over the inputs in order, whatever other rows there are: its result
 // has the same bits alone, in any batch, and on any number of threads.
 
-/// W' and b' in panels.
-public final class PanelLinear: @unchecked Sendable {
+/// W' and b' in panels, as a view.
+public struct PanelLinear: @unchecked Sendable {
     public let inputs: Int
     public let outputs: Int
-    private let weights: Buffer<Operand>
-    private let bias, scales, sums: Buffer<State>
-    let panels: feedback_panels
+    private let panels: feedback_panels
 
     /// The columns of a result that are one thread's part: whole panels.
     public static func columns(of outputs: Int, part: Int, of parts: Int) -> Range<Int> {
@@ -31,33 +29,33 @@ public final class PanelLinear: @unchecked Sendable {
     /// - Parameter portable: whether to do without the CPU's instructions for dot products.
     public init(
         weight: Matrix<State>, bias: Matrix<State>?, norm: NormParameters?, scale: Double = 1,
-        precision: DecodingPrecision, portable: Bool = false
+        precision: DecodingPrecision, portable: Bool = false, in room: DecodingRoom
     ) {
         (inputs, outputs) = (weight.columns, weight.rows)
         precondition(bias.map { $0.count == weight.rows } ?? true)
-        let (format, columns) = (precision.weights, wholePanels(outputs))
+        let (format, columns) = (precision.weights(portable: portable), wholePanels(outputs))
         let groups = feedback_groups(format, inputs)
-        weights = groupBuffer(columns * groups)
-        self.bias = decodingState(1, columns)
-        scales = decodingState(1, columns)
-        sums = decodingState(1, columns)
+        let scaled = format == FEEDBACK_INT8 || format == FEEDBACK_FLOAT12
+        let weights = room.groups(columns / 32 * feedback_panel_width(format) * groups)
+        let (ownBias, scales, sums) = (room.state(1, columns), room.state(1, columns), room.state(1, columns))
         panels = feedback_panels(
-            format: format, fast: portable ? 0 : feedback_has_fast(format), groups: groups,
-            weights: weights.all.groups, bias: self.bias.all.floats, scales: scales.all.floats, sums: sums.all.floats)
+            format: format, fast: portable ? 0 : feedback_has_fast(format), groups: groups, weights: weights,
+            bias: ownBias.floats, scales: scaled ? scales.floats : nil, sums: sums.floats)
         let (folded, encoded) = (decodingState(outputs, inputs), groupBuffer(outputs * groups))
         feedback_fold(
             weight.floats, norm?.gain.floats, norm?.shift.floats, bias?.floats, Float(scale), outputs, inputs,
-            folded.all.floats, self.bias.all.floats)
+            folded.all.floats, ownBias.floats)
         for o in 0..<outputs {
             let (from, to) = (folded.all.floats + o * inputs, encoded.all.groups + o * groups)
-            if precision == .int8 {
-                feedback_quantize(from, inputs, to, scales.all.floats + o, sums.all.floats + o)
-            } else {
-                feedback_encode(format, from, inputs, to, nil, nil)
+            switch format {
+            case FEEDBACK_INT8: feedback_quantize(from, inputs, to, scales.floats + o, sums.floats + o)
+            case FEEDBACK_FLOAT12: feedback_shrink(from, inputs, to, scales.floats + o)
+            default: feedback_encode(format, from, inputs, to, nil, nil)
             }
         }
         feedback_pack_columns(
-            format, encoded.all.base, groups * feedback_group_size(format), outputs, 1, weights.all.groups)
+            format, encoded.all.base, groups * feedback_group_size(format), outputs, 1, weights,
+            groupBuffer(32 * groups).all.groups)
     }
 
     /// What becomes of a result.
@@ -96,11 +94,11 @@ public final class EncodedRows {
     private(set) var rows = 0
     private(set) var groups = 0
 
-    public init(rows: Int, columns: Int, precision: DecodingPrecision) {
-        format = precision.weights
-        let groups = feedback_groups(precision.weights, columns)
+    public init(rows: Int, columns: Int, precision: DecodingPrecision, portable: Bool = false) {
+        format = precision.weights(portable: portable)
+        let groups = feedback_groups(format, columns)
         numbers = groupBuffer(rows * groups)
-        room = groupBuffer(feedback_product_room(rows, groups))
+        room = groupBuffer(feedback_product_room(groups))
         scales = decodingState(1, rows)
         offsets = decodingState(1, rows)
         normalized = decodingState(1, columns)

@@ -35,7 +35,7 @@ public struct DecodingBenchmark {
         let memories = model.memory == .perLayer ? L : keyValues
         let weights = L * (2 * D * D + 2 * D * F) + keyValues * 2 * D * D + model.vocabulary * D
         let positions = L * model.window * D
-        return precision.weightBytes * weights
+        return Int(precision.weightBytes * Double(weights))
             + precision.memoryBytes * (positions + configuration.batchSize * memories * model.window * 2 * D)
     }
 

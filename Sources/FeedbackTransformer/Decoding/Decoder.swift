@@ -25,7 +25,7 @@ public final class Decoder {
     public let precision: DecodingPrecision
     private let team: WorkerPool
     private let shares: DecodingShares
-    private let weights: DecodingWeights
+    private var weights: DecodingWeights
     private let memoryWeights: [Float]
     private let memoryCount: Int
     private var workspace: DecodingWorkspace?
@@ -67,16 +67,18 @@ public final class Decoder {
         /// Steps taken.
         public fileprivate(set) var length = 0
         /// One memory that all layers read, or one a layer.
-        fileprivate var memories: [DecodingMemory]
+        fileprivate var memories: [DecodingMemory] = []
+        /// Owns them.
+        fileprivate var room = DecodingRoom()
         /// Slots in use.
         fileprivate var filled = 0
-
-        fileprivate init(memories: [DecodingMemory]) { self.memories = memories }
     }
 
     /// A sequence at its start, with no memory.
     public func makeSequence() -> Sequence {
-        Sequence(memories: (0..<memoryCount).map { _ in makeMemory(slots: min(64, slotLimit)) })
+        let sequence = Sequence()
+        sequence.memories = makeMemories(slots: min(64, slotLimit), in: sequence.room)
+        return sequence
     }
 
     /// Takes one step of every sequence: from its next token to the logits of the token after, [V] each.
@@ -96,7 +98,7 @@ public final class Decoder {
         let step = DecodingStep(
             configuration: model.configuration, weights: weights, memoryWeights: memoryWeights,
             memoryWindow: memoryWindow, team: team, shares: shares, workspace: workspace, rows: sequences.count,
-            attending: sequences.count { $0.filled > 0 }, memories: order.map { sequences[$0].memories },
+            attending: sequences.count { $0.filled > 0 }, memories: order.flatMap { sequences[$0].memories },
             filled: order.map { sequences[$0].filled })
         workspace.embed(
             order.map { tokens[$0] }, table: model.parameters.matrix("src_embed.weight"), memoryWeights.first)
@@ -112,10 +114,12 @@ public final class Decoder {
 
     // MARK: Room
 
-    private func makeMemory(slots: Int) -> DecodingMemory {
-        DecodingMemory(
-            slots: slots, heads: model.configuration.heads, headSize: model.configuration.headSize,
-            precision: precision)
+    private func makeMemories(slots: Int, in room: DecodingRoom) -> [DecodingMemory] {
+        (0..<memoryCount).map { _ in
+            DecodingMemory(
+                slots: slots, heads: model.configuration.heads, headSize: model.configuration.headSize,
+                precision: precision, in: room)
+        }
     }
 
     /// With twice the window, forgotten memories are cleared away once a window's length, so a step's share is small.
@@ -126,19 +130,20 @@ public final class Decoder {
         let slots = sequence.memories[0].slots
         if sequence.filled < slots { return }
         let forgotten = max(0, sequence.filled - memoryWindow) & ~15
-        let clears = slots >= slotLimit
-        for (index, memory) in sequence.memories.enumerated() {
-            let target = clears ? memory : makeMemory(slots: min(2 * slots, slotLimit))
+        let room = slots >= slotLimit ? sequence.room : DecodingRoom()
+        let targets = slots >= slotLimit ? sequence.memories : makeMemories(slots: min(2 * slots, slotLimit), in: room)
+        for (memory, target) in zip(sequence.memories, targets) {
             memory.copy(slots: forgotten..<sequence.filled, into: target)
-            sequence.memories[index] = target
         }
+        (sequence.memories, sequence.room) = (targets, room)
         sequence.filled -= forgotten
     }
 
     private func workspace(rows: Int) -> DecodingWorkspace {
         if let workspace, workspace.rows >= rows { return workspace }
         let made = DecodingWorkspace(
-            model.configuration, rows: rows, slots: slotLimit, parts: team.count, precision: precision)
+            model.configuration, rows: rows, slots: slotLimit, parts: team.count, precision: precision,
+            portable: weights.portable)
         workspace = made
         return made
     }

@@ -39,24 +39,25 @@ final class DecodingWorkspace: @unchecked Sendable {
     /// A thread's own.
     let encoded: [EncodedRows]
     let scratch: [Matrix<State>]
-    private let buffers: [Buffer<State>]
+    private let room = DecodingRoom()
 
-    init(_ configuration: ModelConfiguration, rows: Int, slots: Int, parts: Int, precision: DecodingPrecision) {
-        var buffers: [Buffer<State>] = []
-        func state(_ rows: Int, _ columns: Int) -> Matrix<State> {
-            buffers.append(decodingState(rows, columns))
-            return buffers[buffers.count - 1].all
-        }
+    init(
+        _ configuration: ModelConfiguration, rows: Int, slots: Int, parts: Int, precision: DecodingPrecision,
+        portable: Bool
+    ) {
         let (D, F) = (configuration.dModel, configuration.dFF)
         self.rows = rows
-        (x, memory, query, context) = (state(rows, D), state(rows, D), state(rows, D), state(rows, D))
-        (keys, values, hidden) = (state(rows, D), state(rows, D), state(rows, F))
-        logits = state(rows, configuration.vocabulary)
-        encoded = (0..<parts).map { _ in EncodedRows(rows: rows, columns: max(D, F), precision: precision) }
-        scratch = (0..<parts).map { _ in
-            state(1, DecodingMemory.scratchColumns(slots: slots, headSize: configuration.headSize))
+        let vectors = (0..<6).map { [room] _ in room.state(rows, D) }
+        (x, memory, query, context, keys, values) = (
+            vectors[0], vectors[1], vectors[2], vectors[3], vectors[4], vectors[5]
+        )
+        (hidden, logits) = (room.state(rows, F), room.state(rows, configuration.vocabulary))
+        encoded = (0..<parts).map { _ in
+            EncodedRows(rows: rows, columns: max(D, F), precision: precision, portable: portable)
         }
-        self.buffers = buffers
+        scratch = (0..<parts).map { [room] _ in
+            room.state(1, DecodingMemory.scratchColumns(slots: slots, headSize: configuration.headSize))
+        }
     }
 
     /// x = E[token], and m = a_0 x.
@@ -88,15 +89,17 @@ struct DecodingStep: @unchecked Sendable {
     let rows: Int
     /// How many rows have a memory: the first ones.
     let attending: Int
-    /// Each row's memories, and the slots in use.
-    let memories: [[DecodingMemory]]
+    /// Each row's memories, one row's after the other's, and the slots in use.
+    let memories: [DecodingMemory]
     let filled: [Int]
 
     /// One thread's part.
     func run(part: Int) {
         let (D, F, room) = (configuration.dModel, configuration.dFF, workspace)
         let (encoded, parts, heads) = (room.encoded[part], team.count, shares.heads[part])
-        for (l, layer) in weights.layers.enumerated() {
+        let memoryCount = memories.count / rows
+        for l in weights.layers.indices {
+            let layer = weights.layers[l]
             if configuration.memory == .perLayer { remember(room.x, memory: l, part: part) }
             if attending > 0 {
                 encoded.encode(room.x, rows: attending, columns: D, normalizing: true)  // 1
@@ -105,12 +108,12 @@ struct DecodingStep: @unchecked Sendable {
                 // A head's positions serve all rows.
                 for head in heads {  // 2
                     for row in 0..<attending {
-                        let memory = memories[row].count == 1 ? 0 : l
-                        memories[row][memory].attend(
+                        let memory = row * memoryCount + (memoryCount == 1 ? 0 : l)
+                        memories[memory].attend(
                             room.query.rows(row..<row + 1), head: head,
                             slots: max(0, filled[row] - memoryWindow)..<filled[row], layer.positions,
                             scratch: room.scratch[part],
-                            next: row + 1 < attending ? memories[row + 1][memory] : nil,
+                            next: row + 1 < attending ? memories[memory + memoryCount] : nil,
                             into: room.context.rows(row..<row + 1))
                     }
                 }
@@ -133,7 +136,7 @@ struct DecodingStep: @unchecked Sendable {
             team.barrier(part)
         }
         if configuration.memory != .perLayer {  // 6
-            for memory in memories[0].indices { remember(room.memory, memory: memory, part: part) }
+            for memory in 0..<memoryCount { remember(room.memory, memory: memory, part: part) }
         }
         encoded.encode(room.x, rows: rows, columns: D, normalizing: true)  // 7
         weights.generator.multiply(encoded, part: part, of: parts, .store, into: room.logits)
@@ -150,7 +153,7 @@ struct DecodingStep: @unchecked Sendable {
         weights.values[map].multiply(encoded, part: part, of: team.count, .store, into: room.values)
         if !shares.headsAreWhole { team.barrier(part) }
         for row in 0..<rows {
-            memories[row][memory].append(
+            memories[row * (memories.count / rows) + memory].append(
                 keys: room.keys.rows(row..<row + 1), values: room.values.rows(row..<row + 1), heads: shares.heads[part],
                 slot: filled[row])
         }

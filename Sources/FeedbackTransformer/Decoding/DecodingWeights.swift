@@ -1,7 +1,7 @@
 import FeedbackEngine
 
 /// A model's parameters as a decoder reads them; the same maps as `PackedModel`'s, forward only.
-final class DecodingWeights {
+struct DecodingWeights {
     struct Layer {
         /// q̃ = K^-½ (Wq LN(x) + u).
         let query: PanelLinear
@@ -17,12 +17,14 @@ final class DecodingWeights {
     /// Keys and values: one map each for all layers, or for every layer.
     let keys, values: [PanelLinear]
     let generator: PanelLinear
+    private let room = DecodingRoom()
+    private var positionRoom = DecodingRoom()
     private let model: FeedbackModel
     private let precision: DecodingPrecision
-    private let portable: Bool
+    let portable: Bool
 
     init(_ model: FeedbackModel, reach: Int, precision: DecodingPrecision, portable: Bool) {
-        let (parameters, configuration) = (model.parameters, model.configuration)
+        let (parameters, configuration, room) = (model.parameters, model.configuration, room)
         func linear(_ prefix: String, bias: String? = nil, norm: String? = nil, scale: Double = 1) -> PanelLinear {
             let bias = bias ?? "\(prefix).bias"
             return PanelLinear(
@@ -30,7 +32,7 @@ final class DecodingWeights {
                 bias: parameters.table[bias] == nil ? nil : parameters.matrix(bias),
                 norm: norm.map {
                     NormParameters(gain: parameters.matrix("\($0).weight"), shift: parameters.matrix("\($0).bias"))
-                }, scale: scale, precision: precision, portable: portable)
+                }, scale: scale, precision: precision, portable: portable, in: room)
         }
         let attentions =
             configuration.keyValue == .shared
@@ -65,12 +67,13 @@ final class DecodingWeights {
         return DecodingPositions(
             embeddings: embeddings.rows(embeddings.rows - reach..<embeddings.rows),
             bias: bias.rows(bias.rows - reach..<bias.rows), queryBias: matrix("query_pos_bias"), scale: queryScale,
-            precision: precision, portable: portable)
+            precision: precision, portable: portable, in: positionRoom)
     }
 
     /// Packs positions farther back, for a memory that has grown.
-    func extend(reach: Int) {
+    mutating func extend(reach: Int) {
         self.reach = reach
+        positionRoom = DecodingRoom()
         for l in layers.indices { layers[l].positions = positions(l) }
     }
 }

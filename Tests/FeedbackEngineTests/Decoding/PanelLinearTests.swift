@@ -14,6 +14,8 @@ import Testing
     private struct Map {
         let weight, bias, gain, shift: Buffer<State>
         let linear: PanelLinear
+        let portable: Bool
+        private let room = DecodingRoom()
         let x: Matrix<State>
         private let rows: Buffer<State>
 
@@ -27,16 +29,18 @@ import Testing
             (weight, bias) = (drawn(outputs, inputs), drawn(1, outputs))
             (gain, shift, rows) = (drawn(1, inputs), drawn(1, inputs), drawn(count, inputs, around: 0.5))
             x = rows.all
+            self.portable = portable
             linear = PanelLinear(
                 weight: weight.all, bias: bias.all, norm: NormParameters(gain: gain.all, shift: shift.all), scale: 0.5,
-                precision: precision, portable: portable)
+                precision: precision, portable: portable, in: room)
         }
 
         func multiply(
             _ range: Range<Int>, _ precision: DecodingPrecision, parts: Int = 1, finish: PanelLinear.Finish = .store
         ) -> [[Float]] {
             let own = x.rows(range)
-            let encoded = EncodedRows(rows: range.count, columns: linear.inputs, precision: precision)
+            let encoded = EncodedRows(
+                rows: range.count, columns: linear.inputs, precision: precision, portable: portable)
             encoded.encode(own, rows: range.count, columns: linear.inputs)
             let y = decodingState(range.count, linear.outputs)
             for index in 0..<y.all.count { y.all[index] = 1 }
@@ -120,11 +124,34 @@ import Testing
         }
         #expect(y[1].allSatisfy(\.isNaN) && y[2].allSatisfy { !$0.isFinite })
         map.weight.all[3] = .nan
-        let damaged = PanelLinear(weight: map.weight.all, bias: nil, norm: nil, precision: precision)
+        let room = DecodingRoom()
+        let damaged = PanelLinear(weight: map.weight.all, bias: nil, norm: nil, precision: precision, in: room)
         let encoded = EncodedRows(rows: 1, columns: 40, precision: precision)
         encoded.encode(map.x, rows: 1, columns: 40)
         let result = decodingState(1, 3)
         damaged.multiply(encoded, part: 0, of: 1, .store, into: result.all)
         #expect(result.all[0].isNaN && result.all[1].isFinite)
+    }
+
+    /// bfloat16's weights are exact down to 2^-14 of an output's largest, whatever that is, and below right to 2^-15 of it.
+    @Test(arguments: [Float(1), 0x1p-60, 0x1p60], [false, true]) func smallWeights(largest: Float, portable: Bool) {
+        let exact: [Float] = [-1, 0.75, 0, 0x1.58p-3, -0x1.fep-10, 0x1.02p-13, -0x1p-14, 0x1.82p-14]
+        let inexact: [Float] = [0x1.8p-15, -0x1p-15, 0x1.fep-16, 0x1p-20, -0x1p-30]
+        let inputs = exact.count + inexact.count
+        let (weight, x, y) = (decodingState(1, inputs), decodingState(inputs, inputs), decodingState(inputs, 1))
+        for (index, value) in (exact + inexact).enumerated() {
+            weight.all[index] = Double(value * largest)
+            x.all[index * inputs + index] = Double(1 / largest)
+        }
+        let room = DecodingRoom()
+        let linear = PanelLinear(
+            weight: weight.all, bias: nil, norm: nil, precision: .bfloat16, portable: portable, in: room)
+        let encoded = EncodedRows(rows: inputs, columns: inputs, precision: .bfloat16, portable: portable)
+        encoded.encode(x.all, rows: inputs, columns: inputs)
+        linear.multiply(encoded, part: 0, of: 1, .store, into: y.all)
+        for (index, value) in exact.enumerated() { #expect(y.all[index] == Double(value)) }
+        for (index, value) in inexact.enumerated() {
+            #expect(abs(y.all[exact.count + index] - Double(value)) <= 0x1p-15)
+        }
     }
 }
