@@ -91,8 +91,7 @@ KERNEL void feedback_attend(
         const v16 s = LOAD(p + j);
         largest = MAX16(s, largest);
     }
-    float maximum = largest[0];
-    for (int lane = 1; lane < 16; lane++) maximum = largest[lane] > maximum ? largest[lane] : maximum;
+    const float maximum = LARGEST(largest);
     v16 total = {0};
     for (j = first; j < last; j += 16) {
         const v16 e = EXP16(LOAD(p + j) - maximum);

@@ -119,8 +119,7 @@ NARROW void feedback_attend_bfloat16(
         const v16 s = LOAD(scores + j);
         largest = MAX16(s, largest);
     }
-    float maximum = largest[0];
-    for (int lane = 1; lane < 16; lane++) maximum = largest[lane] > maximum ? largest[lane] : maximum;
+    const float maximum = LARGEST(largest);
     v16 total = {0};
     for (j = first; j < last; j += 16) {
         const v16 e = EXP16(LOAD(scores + j) - maximum);

@@ -31,11 +31,7 @@ KERNEL static void encode_int8(const float *x, long count, uint8_t *to, float *s
         mosts = MAX16(some, mosts);
         sums += some;
     }
-    float least = leasts[0], most = mosts[0], sum = SUM16(sums);
-    for (int lane = 1; lane < 16; lane++) {
-        least = leasts[lane] < least ? leasts[lane] : least;
-        most = mosts[lane] > most ? mosts[lane] : most;
-    }
+    float least = -LARGEST(-leasts), most = LARGEST(mosts), sum = SUM16(sums);
     for (; i < count; i++) {
         least = x[i] < least ? x[i] : least;
         most = x[i] > most ? x[i] : most;

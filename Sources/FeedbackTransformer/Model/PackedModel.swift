@@ -14,8 +14,9 @@ struct LinearMap {
     }
 }
 
-/// The parameters of one layer, packed.
-struct PackedLayer {
+/// The parameters of one layer, packed. A class, as a copy of all that would count some forty references, which every
+/// worker would do at every step.
+final class PackedLayer: Sendable {
     /// q̃ = K^-½ (Wq LN(x) + u).
     let query: LinearMap
     let output: LinearMap
@@ -25,6 +26,15 @@ struct PackedLayer {
     let embeddings, positionBias, queryBias: Parameter
 
     var feedForward: FeedForwardWeights { FeedForwardWeights(inner: inner.packed, outer: outer.packed) }
+
+    init(
+        query: LinearMap, output: LinearMap, inner: LinearMap, outer: LinearMap, positions: PackedPositions,
+        embeddings: Parameter, positionBias: Parameter, queryBias: Parameter
+    ) {
+        (self.query, self.output, self.inner, self.outer) = (query, output, inner, outer)
+        (self.positions, self.embeddings) = (positions, embeddings)
+        (self.positionBias, self.queryBias) = (positionBias, queryBias)
+    }
 }
 
 /// All parameters as the executors want them, made anew after every optimizer step.
