@@ -18,15 +18,15 @@ public struct DecodingMemory: @unchecked Sendable {
     /// Groups of one head.
     private let keyGroups, valueGroups: Int
 
-    public init(slots: Int, heads: Int, headSize: Int, precision: DecodingPrecision, in room: DecodingRoom) {
+    public init(slots: Int, heads: Int, headSize: Int, precision: DecodingPrecision, in arena: DecodingArena) {
         self.slots = roundedUp(slots)
         self.heads = heads
         self.headSize = headSize
         format = precision.memory
         keyGroups = self.slots * feedback_groups(format, headSize)
         valueGroups = feedback_groups(format, self.slots) * roundedUp(headSize)
-        keys = room.groups(heads * keyGroups)
-        values = room.groups(heads * valueGroups)
+        keys = arena.groups(heads * keyGroups)
+        values = arena.groups(heads * valueGroups)
     }
 
     /// Writes the keys and values of some heads, from one row each of [D] or more columns, into a slot.
@@ -88,15 +88,15 @@ public struct DecodingPositions: @unchecked Sendable {
     /// From U [reach, D] and S [reach, H] as `AttentionOperations.pack`.
     public init(
         embeddings u: Matrix<State>, bias s: Matrix<State>, queryBias: Matrix<State>, scale: Double,
-        precision: DecodingPrecision, portable: Bool = false, in room: DecodingRoom
+        precision: DecodingPrecision, portable: Bool = false, in arena: DecodingArena
     ) {
         let (heads, size) = (s.columns, u.columns / s.columns)
         let format = precision.memory
         reach = u.rows
         fast = portable ? 0 : feedback_has_fast(format)
         groups = feedback_groups(format, size)
-        embeddings = room.groups(heads * groups * (reach + 32))
-        bias = room.state(heads, reach + 32)
+        embeddings = arena.groups(heads * groups * (reach + 32))
+        bias = arena.state(heads, reach + 32)
         withUnsafeTemporaryAllocation(of: Int32.self, capacity: groups) { row in
             for h in 0..<heads {
                 let to = embeddings(head: h) + 16

@@ -53,7 +53,7 @@ package func decodingState(_ rows: Int, _ columns: Int) -> Buffer<State> {
 
 /// Owns what views of decoding point into, and frees it with itself. The views themselves count no references: threads
 /// that count the same object wait for each other longer than a small product takes.
-public final class DecodingRoom {
+public final class DecodingArena {
     private var owned: [AnyObject] = []
 
     public init() {}

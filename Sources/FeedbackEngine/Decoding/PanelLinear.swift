@@ -29,19 +29,21 @@ public struct PanelLinear: @unchecked Sendable {
     /// - Parameter portable: whether to do without the CPU's instructions for dot products.
     public init(
         weight: Matrix<State>, bias: Matrix<State>?, norm: NormParameters?, scale: Double = 1,
-        precision: DecodingPrecision, portable: Bool = false, in room: DecodingRoom
+        precision: DecodingPrecision, portable: Bool = false, in arena: DecodingArena
     ) {
         (inputs, outputs) = (weight.columns, weight.rows)
         precondition(bias.map { $0.count == weight.rows } ?? true)
         let (format, columns) = (precision.weights(portable: portable), wholePanels(outputs))
         let groups = feedback_groups(format, inputs)
         let scaled = format == FEEDBACK_INT8 || format == FEEDBACK_FLOAT12
-        let weights = room.groups(columns / 32 * feedback_panel_width(format) * groups)
-        let (ownBias, scales, sums) = (room.state(1, columns), room.state(1, columns), room.state(1, columns))
+        let weights = arena.groups(columns / 32 * feedback_panel_width(format) * groups)
+        let (ownBias, scales, sums) = (arena.state(1, columns), arena.state(1, columns), arena.state(1, columns))
         panels = feedback_panels(
             format: format, fast: portable ? 0 : feedback_has_fast(format), groups: groups, weights: weights,
             bias: ownBias.floats, scales: scaled ? scales.floats : nil, sums: sums.floats)
-        let (folded, encoded) = (decodingState(outputs, inputs), groupBuffer(outputs * groups))
+        let (folded, encoded, panel) = (
+            decodingState(outputs, inputs), groupBuffer(outputs * groups), groupBuffer(32 * groups)
+        )
         feedback_fold(
             weight.floats, norm?.gain.floats, norm?.shift.floats, bias?.floats, Float(scale), outputs, inputs,
             folded.all.floats, ownBias.floats)
@@ -55,7 +57,8 @@ public struct PanelLinear: @unchecked Sendable {
         }
         feedback_pack_columns(
             format, encoded.all.base, groups * feedback_group_size(format), outputs, 1, weights,
-            groupBuffer(32 * groups).all.groups)
+            panel.all.groups)
+        withExtendedLifetime((folded, encoded, panel)) {}
     }
 
     /// What becomes of a result.

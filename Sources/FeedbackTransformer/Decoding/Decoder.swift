@@ -69,7 +69,7 @@ public final class Decoder {
         /// One memory that all layers read, or one a layer.
         fileprivate var memories: [DecodingMemory] = []
         /// Owns them.
-        fileprivate var room = DecodingRoom()
+        fileprivate var arena = DecodingArena()
         /// Slots in use.
         fileprivate var filled = 0
     }
@@ -77,7 +77,7 @@ public final class Decoder {
     /// A sequence at its start, with no memory.
     public func makeSequence() -> Sequence {
         let sequence = Sequence()
-        sequence.memories = makeMemories(slots: min(64, slotLimit), in: sequence.room)
+        sequence.memories = makeMemories(slots: min(64, slotLimit), in: sequence.arena)
         return sequence
     }
 
@@ -114,11 +114,11 @@ public final class Decoder {
 
     // MARK: Room
 
-    private func makeMemories(slots: Int, in room: DecodingRoom) -> [DecodingMemory] {
+    private func makeMemories(slots: Int, in arena: DecodingArena) -> [DecodingMemory] {
         (0..<memoryCount).map { _ in
             DecodingMemory(
                 slots: slots, heads: model.configuration.heads, headSize: model.configuration.headSize,
-                precision: precision, in: room)
+                precision: precision, in: arena)
         }
     }
 
@@ -130,12 +130,12 @@ public final class Decoder {
         let slots = sequence.memories[0].slots
         if sequence.filled < slots { return }
         let forgotten = max(0, sequence.filled - memoryWindow) & ~15
-        let room = slots >= slotLimit ? sequence.room : DecodingRoom()
-        let targets = slots >= slotLimit ? sequence.memories : makeMemories(slots: min(2 * slots, slotLimit), in: room)
+        let arena = slots >= slotLimit ? sequence.arena : DecodingArena()
+        let targets = slots >= slotLimit ? sequence.memories : makeMemories(slots: min(2 * slots, slotLimit), in: arena)
         for (memory, target) in zip(sequence.memories, targets) {
             memory.copy(slots: forgotten..<sequence.filled, into: target)
         }
-        (sequence.memories, sequence.room) = (targets, room)
+        (sequence.memories, sequence.arena) = (targets, arena)
         sequence.filled -= forgotten
     }
 

@@ -39,7 +39,7 @@ final class DecodingWorkspace: @unchecked Sendable {
     /// A thread's own.
     let encoded: [EncodedRows]
     let scratch: [Matrix<State>]
-    private let room = DecodingRoom()
+    private let arena = DecodingArena()
 
     init(
         _ configuration: ModelConfiguration, rows: Int, slots: Int, parts: Int, precision: DecodingPrecision,
@@ -47,16 +47,16 @@ final class DecodingWorkspace: @unchecked Sendable {
     ) {
         let (D, F) = (configuration.dModel, configuration.dFF)
         self.rows = rows
-        let vectors = (0..<6).map { [room] _ in room.state(rows, D) }
+        let vectors = (0..<6).map { [arena] _ in arena.state(rows, D) }
         (x, memory, query, context, keys, values) = (
             vectors[0], vectors[1], vectors[2], vectors[3], vectors[4], vectors[5]
         )
-        (hidden, logits) = (room.state(rows, F), room.state(rows, configuration.vocabulary))
+        (hidden, logits) = (arena.state(rows, F), arena.state(rows, configuration.vocabulary))
         encoded = (0..<parts).map { _ in
             EncodedRows(rows: rows, columns: max(D, F), precision: precision, portable: portable)
         }
-        scratch = (0..<parts).map { [room] _ in
-            room.state(1, DecodingMemory.scratchColumns(slots: slots, headSize: configuration.headSize))
+        scratch = (0..<parts).map { [arena] _ in
+            arena.state(1, DecodingMemory.scratchColumns(slots: slots, headSize: configuration.headSize))
         }
     }
 
@@ -92,12 +92,12 @@ struct DecodingStep: @unchecked Sendable {
     /// Each row's memories, one row's after the other's, and the slots in use.
     let memories: [DecodingMemory]
     let filled: [Int]
+    private var memoryCount: Int { memories.count / rows }
 
     /// One thread's part.
     func run(part: Int) {
         let (D, F, room) = (configuration.dModel, configuration.dFF, workspace)
         let (encoded, parts, heads) = (room.encoded[part], team.count, shares.heads[part])
-        let memoryCount = memories.count / rows
         for l in weights.layers.indices {
             let layer = weights.layers[l]
             if configuration.memory == .perLayer { remember(room.x, memory: l, part: part) }
@@ -153,7 +153,7 @@ struct DecodingStep: @unchecked Sendable {
         weights.values[map].multiply(encoded, part: part, of: team.count, .store, into: room.values)
         if !shares.headsAreWhole { team.barrier(part) }
         for row in 0..<rows {
-            memories[row * (memories.count / rows) + memory].append(
+            memories[row * memoryCount + memory].append(
                 keys: room.keys.rows(row..<row + 1), values: room.values.rows(row..<row + 1), heads: shares.heads[part],
                 slot: filled[row])
         }

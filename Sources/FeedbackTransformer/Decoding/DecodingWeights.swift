@@ -17,14 +17,14 @@ struct DecodingWeights {
     /// Keys and values: one map each for all layers, or for every layer.
     let keys, values: [PanelLinear]
     let generator: PanelLinear
-    private let room = DecodingRoom()
-    private var positionRoom = DecodingRoom()
+    private let arena = DecodingArena()
+    private var positionArena = DecodingArena()
     private let model: FeedbackModel
     private let precision: DecodingPrecision
     let portable: Bool
 
     init(_ model: FeedbackModel, reach: Int, precision: DecodingPrecision, portable: Bool) {
-        let (parameters, configuration, room) = (model.parameters, model.configuration, room)
+        let (parameters, configuration, arena) = (model.parameters, model.configuration, arena)
         func linear(_ prefix: String, bias: String? = nil, norm: String? = nil, scale: Double = 1) -> PanelLinear {
             let bias = bias ?? "\(prefix).bias"
             return PanelLinear(
@@ -32,7 +32,7 @@ struct DecodingWeights {
                 bias: parameters.table[bias] == nil ? nil : parameters.matrix(bias),
                 norm: norm.map {
                     NormParameters(gain: parameters.matrix("\($0).weight"), shift: parameters.matrix("\($0).bias"))
-                }, scale: scale, precision: precision, portable: portable, in: room)
+                }, scale: scale, precision: precision, portable: portable, in: arena)
         }
         let attentions =
             configuration.keyValue == .shared
@@ -67,13 +67,13 @@ struct DecodingWeights {
         return DecodingPositions(
             embeddings: embeddings.rows(embeddings.rows - reach..<embeddings.rows),
             bias: bias.rows(bias.rows - reach..<bias.rows), queryBias: matrix("query_pos_bias"), scale: queryScale,
-            precision: precision, portable: portable, in: positionRoom)
+            precision: precision, portable: portable, in: positionArena)
     }
 
     /// Packs positions farther back, for a memory that has grown.
     mutating func extend(reach: Int) {
         self.reach = reach
-        positionRoom = DecodingRoom()
+        positionArena = DecodingArena()
         for l in layers.indices { layers[l].positions = positions(l) }
     }
 }

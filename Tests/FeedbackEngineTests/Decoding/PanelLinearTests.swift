@@ -15,7 +15,7 @@ import Testing
         let weight, bias, gain, shift: Buffer<State>
         let linear: PanelLinear
         let portable: Bool
-        private let room = DecodingRoom()
+        private let arena = DecodingArena()
         let x: Matrix<State>
         private let rows: Buffer<State>
 
@@ -32,7 +32,7 @@ import Testing
             self.portable = portable
             linear = PanelLinear(
                 weight: weight.all, bias: bias.all, norm: NormParameters(gain: gain.all, shift: shift.all), scale: 0.5,
-                precision: precision, portable: portable, in: room)
+                precision: precision, portable: portable, in: arena)
         }
 
         func multiply(
@@ -124,13 +124,14 @@ import Testing
         }
         #expect(y[1].allSatisfy(\.isNaN) && y[2].allSatisfy { !$0.isFinite })
         map.weight.all[3] = .nan
-        let room = DecodingRoom()
-        let damaged = PanelLinear(weight: map.weight.all, bias: nil, norm: nil, precision: precision, in: room)
+        let arena = DecodingArena()
+        let damaged = PanelLinear(weight: map.weight.all, bias: nil, norm: nil, precision: precision, in: arena)
         let encoded = EncodedRows(rows: 1, columns: 40, precision: precision)
         encoded.encode(map.x, rows: 1, columns: 40)
         let result = decodingState(1, 3)
         damaged.multiply(encoded, part: 0, of: 1, .store, into: result.all)
         #expect(result.all[0].isNaN && result.all[1].isFinite)
+        withExtendedLifetime(arena) {}
     }
 
     /// bfloat16's weights are exact down to 2^-14 of an output's largest, whatever that is, and below right to 2^-15 of it.
@@ -143,9 +144,9 @@ import Testing
             weight.all[index] = Double(value * largest)
             x.all[index * inputs + index] = Double(1 / largest)
         }
-        let room = DecodingRoom()
+        let arena = DecodingArena()
         let linear = PanelLinear(
-            weight: weight.all, bias: nil, norm: nil, precision: .bfloat16, portable: portable, in: room)
+            weight: weight.all, bias: nil, norm: nil, precision: .bfloat16, portable: portable, in: arena)
         let encoded = EncodedRows(rows: inputs, columns: inputs, precision: .bfloat16, portable: portable)
         encoded.encode(x.all, rows: inputs, columns: inputs)
         linear.multiply(encoded, part: 0, of: 1, .store, into: y.all)
@@ -153,5 +154,6 @@ import Testing
         for (index, value) in inexact.enumerated() {
             #expect(abs(y.all[exact.count + index] - Double(value)) <= 0x1p-15)
         }
+        withExtendedLifetime((arena, weight, x, y)) {}
     }
 }
