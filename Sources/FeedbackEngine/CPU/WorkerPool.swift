@@ -17,7 +17,9 @@ public final class WorkerPool: Sendable {
         let count: Int
         /// The number of the current job; changing it starts the next.
         let job = Atomic<Int>(0)
-        let body = Mutex<(@Sendable (Int) -> Void)?>(nil)
+        /// What the job is. Written before `job` changes and after all have left, so it needs no lock; by pointer, as every
+        /// access to a variable of a class would be checked.
+        let body: UnsafeMutablePointer<(@Sendable (Int) -> Void)?>
         let stopped = Atomic<Bool>(false)
         /// At barriers, since the beginning.
         let arrived = Atomic<Int>(0)
@@ -26,6 +28,8 @@ public final class WorkerPool: Sendable {
 
         init(count: Int) {
             self.count = count
+            body = .allocate(capacity: 1)
+            body.initialize(to: nil)
             sleepers = .allocate(capacity: count)
             for index in 0..<count { (sleepers + index).initialize(to: Sleeper()) }
         }
@@ -33,6 +37,8 @@ public final class WorkerPool: Sendable {
         deinit {
             sleepers.deinitialize(count: count)
             sleepers.deallocate()
+            body.deinitialize(count: 1)
+            body.deallocate()
         }
 
         func wakeAll() {
@@ -66,7 +72,7 @@ public final class WorkerPool: Sendable {
         }
 
         /// Does the job and lets go of it before the caller knows that it is done.
-        @inline(never) private func perform(_ index: Int) { body.withLock { $0 }?(index) }
+        @inline(never) private func perform(_ index: Int) { body.pointee?(index) }
     }
 
     /// Where one thread waits. Whoever turns `asleep` back takes, or gives, the one signal.
@@ -122,11 +128,11 @@ public final class WorkerPool: Sendable {
         Self.bindToThisThread()
         if count == 1 { return body(0) }
         withoutActuallyEscaping(body) { body in
-            state.body.withLock { $0 = body }
+            state.body.pointee = body
             state.start()
             body(0)
             state.barrier(0)
-            state.body.withLock { $0 = nil }
+            state.body.pointee = nil
         }
     }
 

@@ -91,9 +91,7 @@ public final class Decoder {
         if seen > weights.reach { weights.extend(reach: min(2 * seen, memoryWindow)) }
         for sequence in sequences { makeRoom(sequence) }
         // A sequence at its very first step has no memory, and its layers no attention: those come last.
-        let order =
-            sequences.indices.filter { sequences[$0].filled > 0 }
-            + sequences.indices.filter { sequences[$0].filled == 0 }
+        let order = sequences.indices.sorted { sequences[$0].filled > 0 && sequences[$1].filled == 0 }
         let workspace = workspace(rows: sequences.count)
         let step = DecodingStep(
             configuration: model.configuration, weights: weights, memoryWeights: memoryWeights,
