@@ -195,7 +195,7 @@ public final class TrainingPass {
 extension SegmentShape {
     /// Rows that go through a segment together. In the recurrence, enough that a product is not bound by reading its
     /// weights, few enough that what is kept stays small; in a parallel pass all steps already fill a product.
-    package var tileRows: Int { routesFeedback ? 32 : max(1, 512 / steps) }
+    package var tileRows: Int { routesFeedback ? 16 : max(1, 512 / steps) }
 }
 
 /// A value handed to worker threads that keep to their own parts of it.
