@@ -263,21 +263,8 @@ typedef uint16_t u16x32 __attribute__((vector_size(64), aligned(4)));
                 memcpy(room, x + begin * bytes, (size_t)bytes);                                                        \
             }                                                                                                          \
             /* One tile alone, if it is low, is wide. */                                                               \
-            const long width = 16 * WIDTH(count, ROWS, VECTORS), half = 16 * HALF(count, ROWS, VECTORS);               \
-            for (; tiles == 1 && first + width <= to; first += width) {                                                \
-                switch (count) {                                                                                       \
-                    EACH_HEIGHT(                                                                                       \
-                        NAME, ROWS, VECTORS, WIDTH, p, first, left, begin, scales, offsets, 0, 0, finish, operand,     \
-                        y + begin * stride, stride, width)                                                             \
-                }                                                                                                      \
-            }                                                                                                          \
-            for (; tiles == 1 && half > 0 && first + half <= to; first += half) {                                      \
-                switch (count) {                                                                                       \
-                    EACH_HEIGHT(                                                                                       \
-                        NAME, ROWS, VECTORS, HALF, p, first, left, begin, scales, offsets, 0, 0, finish, operand,      \
-                        y + begin * stride, stride, half)                                                              \
-                }                                                                                                      \
-            }                                                                                                          \
+            LOW_TILES(NAME, ROWS, VECTORS, WIDTH)                                                                      \
+            LOW_TILES(NAME, ROWS, VECTORS, HALF)                                                                       \
             feedback_panels shared = *p;                                                                               \
             for (; first < to; first += 16 * VECTORS) {                                                                \
                 const long shift = unpacked ? first : 0;                                                               \
@@ -326,6 +313,17 @@ typedef uint16_t u16x32 __attribute__((vector_size(64), aligned(4)));
     HEIGHT(NAME, ROWS, VECTORS, WIDE, 10, __VA_ARGS__)                                                                 \
     HEIGHT(NAME, ROWS, VECTORS, WIDE, 11, __VA_ARGS__)                                                                 \
     HEIGHT(NAME, ROWS, VECTORS, WIDE, 12, __VA_ARGS__)
+
+// While one tile alone fits what is left of the columns, with the variables of NAME.
+#define LOW_TILES(NAME, ROWS, VECTORS, WIDE)                                                                           \
+    for (const long width = 16 * WIDE(count, ROWS, VECTORS); tiles == 1 && width > 0 && first + width <= to;           \
+         first += width) {                                                                                             \
+        switch (count) {                                                                                               \
+            EACH_HEIGHT(                                                                                               \
+                NAME, ROWS, VECTORS, WIDE, p, first, left, begin, scales, offsets, 0, 0, finish, operand,              \
+                y + begin * stride, stride, width)                                                                     \
+        }                                                                                                              \
+    }
 
 #define DEFINE_PLAIN(NAME, ...) DEFINE_PRODUCT(NAME, NAME, __VA_ARGS__)
 DEFINE_PLAIN(plain_float32, FEEDBACK_FLOAT32, , KERNEL, GROUPS, 1, DOT_FLOAT32, STORE, 6, 1)
