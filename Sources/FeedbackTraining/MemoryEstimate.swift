@@ -15,8 +15,9 @@ struct MemoryEstimate {
         let workers = min(B, Double(threads))
         let shape = SegmentShape(model: model, steps: steps, carry: carry, window: model.window)
         let rows = min((B / workers).rounded(.up), Double(shape.tileRows))
-        // Parameters, two moments, packed twice, and a gradient a worker; what is kept of all steps, and of a chunk.
-        let kept = T * rows * (ofLayers + 10 * D + 2 * V) + Double(shape.chunk) * rows * (ofLayers + 2 * D)
+        // Parameters, two moments, packed twice, and a gradient a worker; what is kept of all steps, and of a span.
+        let kept =
+            T * rows * (ofLayers + 10 * D + 2 * V) + Double(shape.span(rows: Int(rows))) * rows * (ofLayers + 2 * D)
         bytes = 4 * (parameters * (5 + workers) + workers * kept)
     }
 

@@ -21,7 +21,7 @@
 //
 // Shapes: queries, contexts [n·B, D] for n steps of B rows, time-major, D = H·K; keys and values in an `AttentionMemory`;
 // U [reach, D] and S [reach, H], row reach − o for offset o, as in a labml checkpoint.
-// Kept for the backward pass: q̃, p, c; during a chunk ds and dc.
+// Kept for the backward pass: q̃, p, c; until the chunk is done ds and dc.
 
 /// The keys and values of B rows, and in training their gradients, for a number of memory slots given in advance.
 /// Memories are appended in place, never copied.

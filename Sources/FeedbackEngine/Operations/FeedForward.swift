@@ -7,7 +7,7 @@
 //            2   dn = dh W1'                                        dW1' += dhᵀ n,   db1' += Σ dh
 //            1   dx += LayerNorm backward of dn
 //
-// The weight gradients on the right are left to the end of a chunk of steps, where they are one large product each.
+// The weight gradients on the right are left to the end of many steps, where they are one large product each.
 //
 // Shapes: x, dx, n, dn [N, D]; r [N, 1]; h, dh [N, F].
 

@@ -60,14 +60,19 @@ func seconds(_ body: () -> Void) -> Double {
     return (ContinuousClock.now - start) / .seconds(1)
 }
 
-/// Measures a step and its limit in turn, so that both see the same machine: `count` times, or where nil, at least
-/// three times and for about ten seconds.
+/// Measures steps and their limits in turn, so that both see the same machine, a quarter of a second of steps at a time,
+/// so that most of them find the caches as the step before left them: `count` steps, or where nil, at least three and
+/// about ten seconds of both.
 func alternate(_ count: Int?, step: () -> Double, limit: () -> Double) -> (steps: [Double], limits: [Double]) {
     var (steps, limits): ([Double], [Double]) = ([], [])
     let start = ContinuousClock.now
-    while count.map({ steps.count < $0 }) ?? (steps.count < 3 || ContinuousClock.now - start < .seconds(10)) {
-        steps.append(step())
-        limits.append(limit())
+    func goesOn() -> Bool {
+        count.map { steps.count < $0 } ?? (steps.count < 3 || ContinuousClock.now - start < .seconds(10))
+    }
+    while goesOn() {
+        let turn = ContinuousClock.now
+        repeat { steps.append(step()) } while goesOn() && ContinuousClock.now - turn < .milliseconds(250)
+        while limits.count < steps.count { limits.append(limit()) }
     }
     return (steps, limits)
 }

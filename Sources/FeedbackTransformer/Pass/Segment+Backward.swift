@@ -23,13 +23,16 @@ extension Segment {
             inverseDeviation: workspace.inverseDeviation.rows(all), accumulatingInto: dx)
         gradients(dz, workspace.normalized.rows(all), of: packed.generator, accumulatingInto: gradient)
 
-        // 3. The recurrence, a chunk of steps at a time.
+        // 3. The recurrence, chunk by chunk of steps, and several of these at a time.
         for memory in workspace.memories { executor.clearGradients(memory) }
-        for chunk in ranges(of: 0..<shape.steps, by: shape.chunk).reversed() {
-            for block in ranges(of: chunk, by: shape.block).reversed() {
-                backward(block, of: chunk, tile, dropout, weights: weights, accumulatingInto: &dWeights)
+        for span in ranges(of: 0..<shape.steps, by: workspace.span).reversed() {
+            for chunk in ranges(of: span, by: shape.chunk).reversed() {
+                for block in ranges(of: chunk, by: shape.block).reversed() {
+                    backward(block, of: chunk, in: span, tile, dropout, weights: weights, accumulatingInto: &dWeights)
+                }
+                finish(chunk, in: span, tile)
             }
-            finish(chunk, tile, accumulatingInto: gradient)
+            gradients(span, tile, accumulatingInto: gradient)
         }
         if model.memory == .feedback {
             let da = gradient.matrix("transformer.weights")
@@ -49,19 +52,19 @@ extension Segment {
         }
     }
 
-    /// One block of steps, layers last to first. What needs several steps is left to `finish`.
+    /// One block of steps, layers last to first. What needs several steps is left to `finish` and `gradients`.
     private func backward(
-        _ block: Range<Int>, of chunk: Range<Int>, _ tile: Tile, _ dropout: Dropout?, weights: [Double],
-        accumulatingInto dWeights: inout [Double]
+        _ block: Range<Int>, of chunk: Range<Int>, in span: Range<Int>, _ tile: Tile, _ dropout: Dropout?,
+        weights: [Double], accumulatingInto dWeights: inout [Double]
     ) {
         let rows = rows(block, of: tile)
-        let delta = self.rows(from(chunk, block), of: tile)
+        let delta = self.rows(from(span, block), of: tile)
         let dx = workspace.dx.rows(rows)
         let dNormalized = workspace.dNormalized.rows(0..<rows.count)
         let attending = attending(block, tile)
         let dm = workspace.memory.rows(0..<(shape.routesFeedback ? rows.count : 0))
         if shape.routesFeedback {
-            memoryBackward(block, of: chunk, tile, into: dm)
+            memoryBackward(block, of: chunk, in: span, tile, into: dm)
             dWeights[model.layers] += executor.weightedSumBackward(
                 dm, x: workspace.x[model.layers].rows(rows), weight: weights[model.layers], accumulatingInto: dx)
         }
@@ -73,7 +76,7 @@ extension Segment {
                 dropout: self.dropout(dropout, layer: l, block, tile))
             if !attending.isEmpty {
                 let seeing = self.rows(attending, of: tile)
-                let delta = self.rows(from(chunk, attending), of: tile)
+                let delta = self.rows(from(span, attending), of: tile)
                 let stash = workspace.attention[l].rows(seeing)
                 let deltas = workspace.attentionDeltas[l].rows(delta)
                 let dx = workspace.dx.rows(seeing)
@@ -90,7 +93,7 @@ extension Segment {
                     dm, x: workspace.x[l].rows(rows), weight: weights[l], accumulatingInto: dx)
             } else {
                 let slots = tile.carried + block.lowerBound..<tile.carried + block.upperBound
-                gather(l, steps: attending, of: chunk, slots: slots, tile)
+                gather(l, steps: attending, of: chunk, in: span, slots: slots, tile)
                 let dKeysValues = workspace.dKeysValues[l].rows(delta)
                 executor.keyValueGradients(workspace.memories[l], slots: slots, into: dKeysValues)
                 executor.linearBackward(dKeysValues, keyValue(memory: l), accumulatingInto: dx)
@@ -99,11 +102,13 @@ extension Segment {
     }
 
     /// dm of one step: from its keys' and values' gradients, to which the later steps of the chunk are still to be added.
-    private func memoryBackward(_ block: Range<Int>, of chunk: Range<Int>, _ tile: Tile, into dm: Matrix<State>) {
+    private func memoryBackward(
+        _ block: Range<Int>, of chunk: Range<Int>, in span: Range<Int>, _ tile: Tile, into dm: Matrix<State>
+    ) {
         let slots = tile.carried + block.lowerBound..<tile.carried + block.upperBound
         for memory in 0..<shape.memories {
-            gather(memory, steps: block.upperBound..<chunk.upperBound, of: chunk, slots: slots, tile)
-            let dKeysValues = workspace.dKeysValues[memory].rows(rows(from(chunk, block), of: tile))
+            gather(memory, steps: block.upperBound..<chunk.upperBound, of: chunk, in: span, slots: slots, tile)
+            let dKeysValues = workspace.dKeysValues[memory].rows(rows(from(span, block), of: tile))
             executor.keyValueGradients(workspace.memories[memory], slots: slots, into: dKeysValues)
             if memory == 0 {
                 executor.linearBackward(dKeysValues, keyValue(memory: memory), into: dm)
@@ -113,14 +118,29 @@ extension Segment {
         }
     }
 
-    /// What a chunk's steps have in common: weight gradients, the first layer's queries, and the gradients of all earlier
-    /// memories.
-    private func finish(_ chunk: Range<Int>, _ tile: Tile, accumulatingInto gradient: ParameterStore) {
-        let rows = rows(chunk, of: tile)
-        let delta = 0..<rows.count
+    /// What a chunk's steps contribute to the gradients of positions and of all earlier memories.
+    private func finish(_ chunk: Range<Int>, in span: Range<Int>, _ tile: Tile) {
         let attending = attending(chunk, tile)
+        if attending.isEmpty { return }
+        for l in 0..<model.layers {
+            executor.gather(
+                scoreGradients: workspace.attentionDeltas[l].rows(rows(from(span, attending), of: tile)).scores,
+                q: workspace.attention[l].rows(rows(attending, of: tile)).query, rows: tile.rows.count,
+                visibility(attending, tile), accumulatingInto: workspace.positionGradients[l])
+        }
+        let earlier = tile.carried + (shape.routesFeedback ? chunk.lowerBound : 0)
+        for memory in 0..<shape.memories {
+            gather(memory, steps: attending, of: chunk, in: span, slots: 0..<earlier, tile)
+        }
+    }
+
+    /// What all steps of a span have in common: weight gradients, and the first layer's queries.
+    private func gradients(_ span: Range<Int>, _ tile: Tile, accumulatingInto gradient: ParameterStore) {
+        let rows = rows(span, of: tile)
+        let delta = 0..<rows.count
+        let attending = attending(span, tile)
         let seeing = self.rows(attending, of: tile)
-        let seeingDelta = self.rows(from(chunk, attending), of: tile)
+        let seeingDelta = self.rows(from(span, attending), of: tile)
         for (l, layer) in packed.layers.enumerated() {
             let feedForward = workspace.feedForward[l].rows(rows)
             let dFeedForward = workspace.feedForwardDeltas[l].rows(delta)
@@ -136,31 +156,28 @@ extension Segment {
             }
             gradients(dAttention.output, attention.context, of: layer.output, accumulatingInto: gradient)
             gradients(dAttention.query, attention.normalized, of: layer.query, accumulatingInto: gradient)
-            executor.gather(
-                scoreGradients: dAttention.scores, q: attention.query, rows: tile.rows.count,
-                visibility(attending, tile), accumulatingInto: workspace.positionGradients[l])
         }
-        let earlier = tile.carried + (shape.routesFeedback ? chunk.lowerBound : 0)
+        let slots = tile.carried + span.lowerBound..<tile.carried + span.upperBound
         for memory in 0..<shape.memories {
-            gather(memory, steps: attending, of: chunk, slots: 0..<earlier, tile)
-            let slots = tile.carried + chunk.lowerBound..<tile.carried + chunk.upperBound
             gradients(
                 workspace.dKeysValues[memory].rows(delta), vectors(memory: memory, slots: slots, tile),
                 of: packed.keyValue[packed.keyValue.count == 1 ? 0 : memory], accumulatingInto: gradient)
         }
     }
 
-    /// The steps of a range, counted from the chunk's first.
-    private func from(_ chunk: Range<Int>, _ steps: Range<Int>) -> Range<Int> {
-        steps.lowerBound - chunk.lowerBound..<steps.upperBound - chunk.lowerBound
+    /// The steps of a range, counted from the first of another.
+    private func from(_ range: Range<Int>, _ steps: Range<Int>) -> Range<Int> {
+        steps.lowerBound - range.lowerBound..<steps.upperBound - range.lowerBound
     }
 
     /// Adds what some steps of a chunk contribute to the gradients of some slots' keys and values.
-    private func gather(_ memory: Int, steps: Range<Int>, of chunk: Range<Int>, slots: Range<Int>, _ tile: Tile) {
+    private func gather(
+        _ memory: Int, steps: Range<Int>, of chunk: Range<Int>, in span: Range<Int>, slots: Range<Int>, _ tile: Tile
+    ) {
         let layers = shape.memories == 1 ? 0..<model.layers : memory..<memory + 1
         let gradients = layers.map { l in
             let stash = workspace.attention[l].rows(rows(chunk, of: tile))
-            let deltas = workspace.attentionDeltas[l].rows(0..<chunk.count * tile.rows.count)
+            let deltas = workspace.attentionDeltas[l].rows(rows(from(span, chunk), of: tile))
             return AttentionGradients(
                 scores: deltas.scores, probabilities: stash.probabilities, query: stash.query, context: deltas.context)
         }

@@ -7,6 +7,8 @@ final class Workspace {
     let shape: SegmentShape
     /// R: rows at a time, at most.
     let rows: Int
+    /// Steps whose weight gradients are computed at once.
+    let span: Int
 
     // Forward, for all T steps.
     /// x_l, the residual stream after layer l; l = 0 is the embedding.
@@ -22,13 +24,13 @@ final class Workspace {
     let memory: Matrix<State>
     let keysValues: Matrix<State>
 
-    // Backward: these for all steps, the deltas for a chunk.
+    // Backward: these for all steps, the deltas for a span.
     let dx: Matrix<State>
     let dLogits: Matrix<Operand>
     let dNormalized: Matrix<State>
     let attentionDeltas: [AttentionDeltas]
     let feedForwardDeltas: [FeedForwardDeltas]
-    /// [chunk·R, 2D] for every memory.
+    /// [span·R, 2D] for every memory.
     let dKeysValues: [Matrix<Operand>]
     let positionGradients: [PositionGradients]
     private let buffers: [AnyObject]
@@ -38,7 +40,8 @@ final class Workspace {
         let (D, F, H, L) = (model.dModel, model.dFF, model.heads, model.layers)
         let all = shape.steps * rows
         let block = max(shape.block * rows, shape.carry * rows)
-        let chunk = shape.chunk * rows
+        let span = shape.span(rows: rows)
+        let deltas = span * rows
         var buffers: [AnyObject] = []
         func state(_ rows: Int, _ columns: Int) -> Matrix<State> {
             let buffer = executor.state(rows, columns)
@@ -53,6 +56,7 @@ final class Workspace {
         let scores = executor.scoreColumns(slots: shape.slots)
         self.shape = shape
         self.rows = rows
+        self.span = span
         x = (0...L).map { _ in state(all, D) }
         normalized = operand(all, D)
         inverseDeviation = state(all, 1)
@@ -78,15 +82,17 @@ final class Workspace {
         dNormalized = state(training ? all : 0, D)
         attentionDeltas = trained.map { _ in
             AttentionDeltas(
-                output: operand(chunk, D), context: operand(chunk, D), scores: operand(chunk * H, scores),
-                query: operand(chunk, D))
+                output: operand(deltas, D), context: operand(deltas, D), scores: operand(deltas * H, scores),
+                query: operand(deltas, D))
         }
-        feedForwardDeltas = trained.map { _ in FeedForwardDeltas(output: operand(chunk, D), hidden: operand(chunk, F)) }
+        feedForwardDeltas = trained.map { _ in
+            FeedForwardDeltas(output: operand(deltas, D), hidden: operand(deltas, F))
+        }
         positionGradients = trained.map { _ in
             executor.makePositionGradients(heads: H, headSize: model.headSize, reach: shape.reach)
         }
         dKeysValues = (training ? 0..<shape.memories : 0..<0).map { _ in
-            operand(max(chunk, shape.carry * rows), 2 * D)
+            operand(max(deltas, shape.carry * rows), 2 * D)
         }
         self.buffers = buffers
     }
@@ -112,8 +118,12 @@ public struct SegmentShape: Equatable, Sendable {
     var routesFeedback: Bool { model.memory != .perLayer }
     /// Steps that run at once: one where the next needs its memory, else all.
     var block: Int { routesFeedback ? 1 : steps }
-    /// Steps whose weight gradients are computed at once.
-    package var chunk: Int { routesFeedback ? min(steps, 16) : steps }
+    /// Steps whose part in the gradients of earlier memories is summed at once: what it is made from should still be in the
+    /// nearer caches, and those gradients are read and written every time.
+    package var chunk: Int { routesFeedback ? min(steps, 8) : steps }
+    /// Steps whose weight gradients are computed at once: chunks of up to 384 rows in all, for these gradients, too, are read
+    /// and written every time, and what they are made from is kept until then.
+    package func span(rows: Int) -> Int { min(steps, chunk * max(1, 384 / (chunk * rows))) }
     /// Memories with keys and values of their own: one, where all layers see the same vectors through the same weights.
     var memories: Int { routesFeedback && model.keyValue == .shared ? 1 : model.layers }
     /// Different memory vectors of a step: one that all layers see, or one a layer.

@@ -50,7 +50,8 @@ import Testing
         Wiring(steps: 19, batch: 2, layers: 3, dModel: 40, heads: 2, dFF: 33, vocabulary: 65, positions: 32),
         Wiring(steps: 20, batch: 4, dModel: 64, heads: 2, dFF: 96, positions: 64),
         Wiring(steps: 70, batch: 2, layers: 1, dModel: 80, heads: 1, dFF: 16, positions: 128),
-        // Tiles that differ in their rows.
+        // More rows than one span of steps takes, and tiles that differ in their rows.
+        Wiring(steps: 29, batch: 32),
         Wiring(steps: 3, batch: 67),
     ]
 
