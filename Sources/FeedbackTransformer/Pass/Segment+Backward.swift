@@ -93,7 +93,7 @@ extension Segment {
                     dm, x: workspace.x[l].rows(rows), weight: weights[l], accumulatingInto: dx)
             } else {
                 let slots = tile.carried + block.lowerBound..<tile.carried + block.upperBound
-                gather(l, steps: attending, of: chunk, in: span, slots: slots, tile)
+                gather(l, steps: attending, of: span, slots: slots, tile)
                 let dKeysValues = workspace.dKeysValues[l].rows(delta)
                 executor.keyValueGradients(workspace.memories[l], slots: slots, into: dKeysValues)
                 executor.linearBackward(dKeysValues, keyValue(memory: l), accumulatingInto: dx)
@@ -107,7 +107,7 @@ extension Segment {
     ) {
         let slots = tile.carried + block.lowerBound..<tile.carried + block.upperBound
         for memory in 0..<shape.memories {
-            gather(memory, steps: block.upperBound..<chunk.upperBound, of: chunk, in: span, slots: slots, tile)
+            gather(memory, steps: block.upperBound..<chunk.upperBound, of: span, slots: slots, tile)
             let dKeysValues = workspace.dKeysValues[memory].rows(rows(from(span, block), of: tile))
             executor.keyValueGradients(workspace.memories[memory], slots: slots, into: dKeysValues)
             if memory == 0 {
@@ -130,7 +130,7 @@ extension Segment {
         }
         let earlier = tile.carried + (shape.routesFeedback ? chunk.lowerBound : 0)
         for memory in 0..<shape.memories {
-            gather(memory, steps: attending, of: chunk, in: span, slots: 0..<earlier, tile)
+            gather(memory, steps: attending, of: span, slots: 0..<earlier, tile)
         }
     }
 
@@ -170,19 +170,17 @@ extension Segment {
         steps.lowerBound - range.lowerBound..<steps.upperBound - range.lowerBound
     }
 
-    /// Adds what some steps of a chunk contribute to the gradients of some slots' keys and values.
-    private func gather(
-        _ memory: Int, steps: Range<Int>, of chunk: Range<Int>, in span: Range<Int>, slots: Range<Int>, _ tile: Tile
-    ) {
+    /// Adds what some steps of a span contribute to the gradients of some slots' keys and values.
+    private func gather(_ memory: Int, steps: Range<Int>, of span: Range<Int>, slots: Range<Int>, _ tile: Tile) {
         let layers = shape.memories == 1 ? 0..<model.layers : memory..<memory + 1
         let gradients = layers.map { l in
-            let stash = workspace.attention[l].rows(rows(chunk, of: tile))
-            let deltas = workspace.attentionDeltas[l].rows(rows(from(span, chunk), of: tile))
+            let stash = workspace.attention[l].rows(rows(span, of: tile))
+            let deltas = workspace.attentionDeltas[l].rows(0..<span.count * tile.rows.count)
             return AttentionGradients(
                 scores: deltas.scores, probabilities: stash.probabilities, query: stash.query, context: deltas.context)
         }
         executor.gather(
-            gradients, steps: from(chunk, steps), slots: slots, visibility(chunk, tile),
+            gradients, steps: from(span, steps), slots: slots, visibility(span, tile),
             accumulatingInto: workspace.memories[memory])
     }
 

@@ -7,7 +7,7 @@ final class Workspace {
     let shape: SegmentShape
     /// R: rows at a time, at most.
     let rows: Int
-    /// Steps whose weight gradients are computed at once.
+    /// Steps of a span.
     let span: Int
 
     // Forward, for all T steps.
@@ -118,11 +118,11 @@ public struct SegmentShape: Equatable, Sendable {
     var routesFeedback: Bool { model.memory != .perLayer }
     /// Steps that run at once: one where the next needs its memory, else all.
     var block: Int { routesFeedback ? 1 : steps }
-    /// Steps whose part in the gradients of earlier memories is summed at once: what it is made from should still be in the
-    /// nearer caches, and those gradients are read and written every time.
+    /// Steps of a chunk, whose part in the gradients of earlier memories is summed at once: few, as sums over what has just
+    /// been written are faster.
     package var chunk: Int { routesFeedback ? min(steps, 8) : steps }
-    /// Steps whose weight gradients are computed at once: chunks of up to 384 rows in all, for these gradients, too, are read
-    /// and written every time, and what they are made from is kept until then.
+    /// Steps of a span, whose weight gradients are computed at once: chunks of up to 384 rows in all, as each weight's
+    /// gradient is read and written every time.
     package func span(rows: Int) -> Int { min(steps, chunk * max(1, 384 / (chunk * rows))) }
     /// Memories with keys and values of their own: one, where all layers see the same vectors through the same weights.
     var memories: Int { routesFeedback && model.keyValue == .shared ? 1 : model.layers }
