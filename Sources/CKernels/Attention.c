@@ -13,20 +13,46 @@ void feedback_append(const float *x, long K, long slot, void *overSlots, void *o
     if (overHead) memcpy((float *)overHead + slot * padded(K), x, (size_t)K * sizeof(float));
 }
 
-// scores[16 b + lane] = bias + Σ_k q_k · (keys + positions), for `blocks` blocks of 16 slots from slot j.
-INLINE void score_blocks(
-    const float *q, const float *keys, const float *positions, long positionStride, const float *positionBias, long j,
-    long K, float *scores, const int blocks) {
-    v16 sum[4];
-    for (int b = 0; b < blocks; b++) sum[b] = LOAD(positionBias + j + 16 * b);
-    const float *key = keys + j * K;
-    const float *position = positions + j;
+// scores[r, lane] = bias + Σ_k q_rk · u_k, for `rows` rows and 16 slots: twelve AVX2 registers of sums.
+INLINE void score_rows(
+    const float *q, long qStride, const float *positions, long positionStride, const float *bias, long K, float *scores,
+    long stride, const int rows) {
+    v16 sum[6];
+    for (int r = 0; r < rows; r++) sum[r] = LOAD(bias);
     for (long k = 0; k < K; k++) {
-        for (int b = 0; b < blocks; b++) {
-            sum[b] += q[k] * (LOAD(key + (b * K + k) * 16) + LOAD(position + k * positionStride + 16 * b));
-        }
+        const v16 position = LOAD(positions + k * positionStride);
+        for (int r = 0; r < rows; r++) sum[r] += q[r * qStride + k] * position;
     }
-    for (int b = 0; b < blocks; b++) STORE(scores + j + 16 * b, sum[b]);
+    for (int r = 0; r < rows; r++) STORE(scores + r * stride, sum[r]);
+}
+
+KERNEL void feedback_score_positions(
+    const void *q, long qStride, long rows, const void *positions, long positionStride, const float *positionBias,
+    long start, long end, long K, float *scores, long stride) {
+    for (long j = start & ~15L; j < end; j += 16) {
+        long r = 0;
+#define ROWS(count)                                                                                                    \
+    for (; r + count <= rows; r += count)                                                                              \
+    score_rows(                                                                                                        \
+        (const float *)q + r * qStride, qStride, (const float *)positions + j, positionStride, positionBias + j, K,    \
+        scores + r * stride + j, stride, count)
+        ROWS(6);
+        ROWS(4);
+        ROWS(2);
+        ROWS(1);
+#undef ROWS
+    }
+}
+
+// p[16 b + lane] = scores + Σ_k q_k · keys, for `blocks` blocks of 16 slots from slot j.
+INLINE void score_blocks(
+    const float *q, const float *keys, const float *scores, long j, long K, float *p, const int blocks) {
+    v16 sum[4];
+    for (int b = 0; b < blocks; b++) sum[b] = LOAD(scores + j + 16 * b);
+    const float *key = keys + j * K;
+    for (long k = 0; k < K; k++)
+        for (int b = 0; b < blocks; b++) sum[b] += q[k] * LOAD(key + (b * K + k) * 16);
+    for (int b = 0; b < blocks; b++) STORE(p + j + 16 * b, sum[b]);
 }
 
 // out[16 c + lane] = Σ_j a_j · (x_j + y_j), over `columns` vectors of the head from column 0; y may be null.
@@ -71,17 +97,16 @@ INLINE void sum_over_slots_all(
 }
 
 KERNEL void feedback_attend(
-    const void *q, const void *keys, const void *values, const void *positions, long positionStride,
-    const float *positionBias, long start, long end, long K, void *probabilities, void *out,
-    uint32_t key, uint32_t threshold, float scale) {
+    const void *q, const void *keys, const void *values, const float *scores, long start, long end, long K,
+    void *probabilities, void *out, uint32_t key, uint32_t threshold, float scale) {
     float *p = probabilities;
     const long first = start & ~15L, last = (end + 15) & ~15L;
 
-    // 1. s_j = q · (k_j + u_j) + s_j
+    // 1. s_j = q · k_j + (q · u_j + s_j)
     long j = first;
-    for (; j + 64 <= last; j += 64) score_blocks(q, keys, positions, positionStride, positionBias, j, K, p, 4);
-    for (; j + 32 <= last; j += 32) score_blocks(q, keys, positions, positionStride, positionBias, j, K, p, 2);
-    for (; j < last; j += 16) score_blocks(q, keys, positions, positionStride, positionBias, j, K, p, 1);
+    for (; j + 64 <= last; j += 64) score_blocks(q, keys, scores, j, K, p, 4);
+    for (; j + 32 <= last; j += 32) score_blocks(q, keys, scores, j, K, p, 2);
+    for (; j < last; j += 16) score_blocks(q, keys, scores, j, K, p, 1);
     for (j = first; j < start; j++) p[j] = -INFINITY;
     for (j = end; j < last; j++) p[j] = -INFINITY;
 

@@ -31,21 +31,60 @@ NARROW void feedback_append_bfloat16(const float *x, long K, long slot, void *to
     }
 }
 
-// scores[16 b + lane] = bias + Σ_k q_k · (keys + positions), for `blocks` blocks of 16 slots from slot j.
+// scores[r, lane] = bias + Σ_k q_rk · u_k, for `rows` rows and 16 slots. What follows an odd K belongs to others.
+NARROW_INLINE void score_rows(
+    const u16 *q, long qStride, const u16 *positions, long positionStride, const float *bias, long K, float *scores,
+    long stride, const int rows) {
+    v16 sum[6];
+    for (int r = 0; r < rows; r++) sum[r] = LOAD(bias);
+    for (long k = 0; k < K / 2; k++) {
+        const u32x16 position = LOAD_PAIRS(positions + k * positionStride * 2);
+        for (int r = 0; r < rows; r++) sum[r] = DOT(sum[r], SPREAD(q + r * qStride + 2 * k), position);
+    }
+    if (K % 2) {
+        const u32x16 position = LOAD_PAIRS(positions + K / 2 * positionStride * 2);
+        for (int r = 0; r < rows; r++) sum[r] = DOT(sum[r], (u32x16){} + q[r * qStride + K - 1], position);
+    }
+    for (int r = 0; r < rows; r++) STORE(scores + r * stride, sum[r]);
+}
+
+NARROW void feedback_score_positions_bfloat16(
+    const void *q, long qStride, long rows, const void *positions, long positionStride, const float *positionBias,
+    long start, long end, long K, float *scores, long stride) {
+    for (long j = start & ~15L; j < end; j += 16) {
+        long r = 0;
+#define ROWS(count)                                                                                                    \
+    for (; r + count <= rows; r += count)                                                                              \
+    score_rows(                                                                                                        \
+        (const u16 *)q + r * qStride, qStride, (const u16 *)positions + 2 * j, positionStride, positionBias + j, K,    \
+        scores + r * stride + j, stride, count)
+        ROWS(6);
+        ROWS(4);
+        ROWS(2);
+        ROWS(1);
+#undef ROWS
+    }
+}
+
+// sums[16 b + lane] = scores + Σ_k q_k · keys, for `blocks` blocks of 16 slots from slot j.
 NARROW_INLINE void score_blocks(
-    const u16 *q, const u16 *keys, const u16 *positions, long positionStride, const float *positionBias, long j,
-    long K, float *scores, const int blocks) {
-    v16 content[4], position[4];
-    for (int b = 0; b < blocks; b++) content[b] = LOAD(positionBias + j + 16 * b), position[b] = (v16){0};
-    const u16 *key = keys + (j / 16) * pairs(K) * 32, *near = positions + 2 * j;
-    for (long k = 0; k < pairs(K); k++) {
-        const u32x16 query = SPREAD(q + 2 * k);
+    const u16 *q, const u16 *keys, const float *scores, long j, long K, float *sums, const int blocks) {
+    v16 even[4], odd[4];
+    for (int b = 0; b < blocks; b++) even[b] = LOAD(scores + j + 16 * b), odd[b] = (v16){0};
+    const u16 *key = keys + (j / 16) * pairs(K) * 32;
+    long k = 0;
+    for (; k + 1 < pairs(K); k += 2) {
+        const u32x16 first = SPREAD(q + 2 * k), second = SPREAD(q + 2 * k + 2);
         for (int b = 0; b < blocks; b++) {
-            content[b] = DOT(content[b], query, LOAD_PAIRS(key + (b * pairs(K) + k) * 32));
-            position[b] = DOT(position[b], query, LOAD_PAIRS(near + k * positionStride * 2 + 32 * b));
+            even[b] = DOT(even[b], first, LOAD_PAIRS(key + (b * pairs(K) + k) * 32));
+            odd[b] = DOT(odd[b], second, LOAD_PAIRS(key + (b * pairs(K) + k + 1) * 32));
         }
     }
-    for (int b = 0; b < blocks; b++) STORE(scores + j + 16 * b, content[b] + position[b]);
+    if (k < pairs(K)) {
+        const u32x16 last = SPREAD(q + 2 * k);
+        for (int b = 0; b < blocks; b++) even[b] = DOT(even[b], last, LOAD_PAIRS(key + (b * pairs(K) + k) * 32));
+    }
+    for (int b = 0; b < blocks; b++) STORE(sums + j + 16 * b, even[b] + odd[b]);
 }
 
 // out[16 c + lane] = Σ_j a_j · (x_j + y_j), over `columns` vectors of the head, four slots at a time: `a` is zero beyond.
@@ -94,9 +133,8 @@ NARROW_INLINE void sum_over_slots_all(
 }
 
 NARROW void feedback_attend_bfloat16(
-    const void *query, const void *keys, const void *values, const void *positions, long positionStride,
-    const float *positionBias, long start, long end, long K, void *probabilities, void *out,
-    uint32_t key, uint32_t threshold, float scale) {
+    const void *query, const void *keys, const void *values, const float *positionScores, long start, long end, long K,
+    void *probabilities, void *out, uint32_t key, uint32_t threshold, float scale) {
     u16 *p = probabilities;
     const long first = start & ~15L, last = (end + 15) & ~15L;
     float room[last - first];
@@ -105,11 +143,11 @@ NARROW void feedback_attend_bfloat16(
     q[2 * pairs(K) - 1] = 0;
     memcpy(q, query, sizeof(u16) * (size_t)K);
 
-    // 1. s_j = q · (k_j + u_j) + s_j
+    // 1. s_j = q · k_j + (q · u_j + s_j)
     long j = first;
-    for (; j + 64 <= last; j += 64) score_blocks(q, keys, positions, positionStride, positionBias, j, K, scores, 4);
-    for (; j + 32 <= last; j += 32) score_blocks(q, keys, positions, positionStride, positionBias, j, K, scores, 2);
-    for (; j < last; j += 16) score_blocks(q, keys, positions, positionStride, positionBias, j, K, scores, 1);
+    for (; j + 64 <= last; j += 64) score_blocks(q, keys, positionScores, j, K, scores, 4);
+    for (; j + 32 <= last; j += 32) score_blocks(q, keys, positionScores, j, K, scores, 2);
+    for (; j < last; j += 16) score_blocks(q, keys, positionScores, j, K, scores, 1);
     for (j = first; j < start; j++) scores[j] = -INFINITY;
     for (j = end; j < last; j++) scores[j] = -INFINITY;
 

@@ -74,7 +74,7 @@ void feedback_unfold(
     const float *w, const float *gain, const float *shift, float scale, long outputs, long inputs, float *dw,
     const float *db, float *dgain, float *dshift);
 
-// MARK: Attention over the memory (one row, one head)
+// MARK: Attention over the memory (one row, one head, unless said)
 //
 // In float32, "over slots" is [slots / 16][K][16] and "over the head" is [slots][P], P = K rounded up to 16, the rest zero.
 // In bfloat16 pairs lie side by side: [slots / 16][K / 2][16][2], a pair of the head's elements (K rounded up to 2), and
@@ -83,12 +83,15 @@ void feedback_unfold(
 
 /// Writes one head's key or value into the two layouts; either may be null. In bfloat16, slots must come in order.
 EACH_OPERAND(void, feedback_append, const float *x, long K, long slot, void *overSlots, void *overHead)
-/// p_j = softmax_j(q · (k_j + u_j) + s_j) over start ≤ j < end; out = Σ_j p_j v_j. Where `threshold` is not 0, weights are
+/// scores[r, j] = q_r · u_j + s_j for start ≤ j < end, in whole blocks of 16 slots: all rows of one head and step.
+EACH_OPERAND(
+    void, feedback_score_positions, const void *q, long qStride, long rows, const void *positions, long positionStride,
+    const float *positionBias, long start, long end, long K, float *scores, long stride)
+/// p_j = softmax_j(q · k_j + scores_j) over start ≤ j < end; out = Σ_j p_j v_j. Where `threshold` is not 0, weights are
 /// dropped as in feedback_drop, slot j being the number: out takes those left, and p those dropped with a minus sign.
 EACH_OPERAND(
-    void, feedback_attend, const void *q, const void *keys, const void *values, const void *positions,
-    long positionStride, const float *positionBias, long start, long end, long K, void *p, void *out,
-    uint32_t key, uint32_t threshold, float scale)
+    void, feedback_attend, const void *q, const void *keys, const void *values, const float *scores, long start, long end,
+    long K, void *p, void *out, uint32_t key, uint32_t threshold, float scale)
 /// ds_j = p_j · (dout · v_j − dout · out); dq = Σ_j ds_j (k_j + u_j). Where weights were dropped (scale ≠ 1), with
 /// p̂_j = scale · max(0, p_j): ds_j = p̂_j (dout · v_j) − |p_j| (dout · out), and p becomes p̂.
 EACH_OPERAND(

@@ -42,6 +42,8 @@ public final class CPUExecutor: Executor {
     var packing: (folded: Buffer<State>, operands: Buffer<Operand>)?
     /// Room for the rows of a product.
     private var room: Buffer<Operand>?
+    /// Room for what positions add to the scores of a block.
+    private var scores: Buffer<State>?
     let products: Products
     var isNarrow: Bool { precision == .bfloat16 }
 
@@ -95,6 +97,11 @@ public final class CPUExecutor: Executor {
     func room(_ groups: Int) -> Groups {
         if room.map({ $0.all.count < groups }) ?? true { room = groupBuffer(groups) }
         return room!.all.groups
+    }
+
+    func scores(_ rows: Int, _ columns: Int) -> Matrix<State> {
+        if scores.map({ $0.all.count < rows * columns }) ?? true { scores = state(rows, columns) }
+        return scores!.all
     }
 
     public func state(_ rows: Int, _ columns: Int) -> Buffer<State> {

@@ -137,7 +137,7 @@ extension CPUExecutor {
     }
 
     /// Calls `body` for every step, row and head of a block of queries, with where the head begins in the rows of
-    /// queries, where its row of scores begins, and where its column 0 of the positions is.
+    /// queries, and where its row of scores begins.
     @inline(__always)
     private func forEachQuery(
         _ q: Matrix<Operand>, _ memory: CPUMemory, _ visibility: Visibility, scores: Int,
@@ -164,14 +164,27 @@ extension CPUExecutor {
         let packed = unsafeDowncast(positions, to: CPUPositions.self)
         assert(visibility.before > 0 && p.rows == q.rows * memory.heads && visibility.window <= packed.reach)
         let pair = isNarrow ? 2 : 1
-        forEachQuery(q, memory, visibility, scores: p.columns) { row, h, visible, at, scores in
+        let positionScores = scores(p.rows, p.columns)
+        // Positions are the same for all rows: for these at once, which reads them once.
+        for step in 0..<q.rows / memory.rows {
+            let visible = visibility.slots(step: step)
             let column = CPUPositions.margin + packed.reach - visible.upperBound
+            for h in 0..<memory.heads {
+                let n = step * memory.rows
+                kernels.scorePositions(
+                    q.pointer(n * q.columns + h * memory.headSize), q.columns, memory.rows,
+                    packed.overSlots.all.pointer(h * packed.sizeOverSlots * packed.columns + pair * column),
+                    packed.columns, packed.bias.all.floats + h * packed.columns + column, visible.lowerBound,
+                    visible.upperBound, memory.headSize,
+                    positionScores.floats + (n * memory.heads + h) * p.columns + 16,
+                    memory.heads * p.columns)
+            }
+        }
+        forEachQuery(q, memory, visibility, scores: p.columns) { row, h, visible, at, scores in
             kernels.attend(
                 q.pointer(at), memory.keysOverSlots.all.pointer(memory.overSlots(row, h)),
-                memory.valuesOverHead.all.pointer(memory.overHead(row, h)),
-                packed.overSlots.all.pointer(h * packed.sizeOverSlots * packed.columns + pair * column),
-                packed.columns, packed.bias.all.floats + h * packed.columns + column, visible.lowerBound,
-                visible.upperBound, memory.headSize, p.pointer(scores), context.pointer(at),
+                memory.valuesOverHead.all.pointer(memory.overHead(row, h)), positionScores.floats + scores,
+                visible.lowerBound, visible.upperBound, memory.headSize, p.pointer(scores), context.pointer(at),
                 dropout?.part(h).rowKey(step: visible.upperBound, row: row) ?? 0, dropout?.threshold ?? 0,
                 Float(dropout?.scale ?? 1))
         }
