@@ -13,7 +13,7 @@ void feedback_append(const float *x, long K, long slot, void *overSlots, void *o
     if (overHead) memcpy((float *)overHead + slot * padded(K), x, (size_t)K * sizeof(float));
 }
 
-// scores[r, lane] = bias + Σ_k q_rk · u_k, for `rows` rows and 16 slots: twelve AVX2 registers of sums.
+// scores[r, lane] = bias + Σ_k q_rk · u_k, for `rows` rows and 16 slots.
 INLINE void score_rows(
     const float *q, long qStride, const float *positions, long positionStride, const float *bias, long K, float *scores,
     long stride, const int rows) {
@@ -29,19 +29,12 @@ INLINE void score_rows(
 KERNEL void feedback_score_positions(
     const void *q, long qStride, long rows, const void *positions, long positionStride, const float *positionBias,
     long start, long end, long K, float *scores, long stride) {
-    for (long j = start & ~15L; j < end; j += 16) {
-        long r = 0;
-#define ROWS(count)                                                                                                    \
-    for (; r + count <= rows; r += count)                                                                              \
+#define SCORE(r, count)                                                                                                \
     score_rows(                                                                                                        \
-        (const float *)q + r * qStride, qStride, (const float *)positions + j, positionStride, positionBias + j, K,    \
-        scores + r * stride + j, stride, count)
-        ROWS(6);
-        ROWS(4);
-        ROWS(2);
-        ROWS(1);
-#undef ROWS
-    }
+        (const float *)q + (r) * qStride, qStride, (const float *)positions + j, positionStride, positionBias + j, K,  \
+        scores + (r) * stride + j, stride, count)
+    for (long j = start & ~15L; j < end; j += 16) EACH_TILE_OF_ROWS(rows, SCORE);
+#undef SCORE
 }
 
 // p[16 b + lane] = scores + Σ_k q_k · keys, for `blocks` blocks of 16 slots from slot j.

@@ -51,19 +51,12 @@ NARROW_INLINE void score_rows(
 NARROW void feedback_score_positions_bfloat16(
     const void *q, long qStride, long rows, const void *positions, long positionStride, const float *positionBias,
     long start, long end, long K, float *scores, long stride) {
-    for (long j = start & ~15L; j < end; j += 16) {
-        long r = 0;
-#define ROWS(count)                                                                                                    \
-    for (; r + count <= rows; r += count)                                                                              \
+#define SCORE(r, count)                                                                                                \
     score_rows(                                                                                                        \
-        (const u16 *)q + r * qStride, qStride, (const u16 *)positions + 2 * j, positionStride, positionBias + j, K,    \
-        scores + r * stride + j, stride, count)
-        ROWS(6);
-        ROWS(4);
-        ROWS(2);
-        ROWS(1);
-#undef ROWS
-    }
+        (const u16 *)q + (r) * qStride, qStride, (const u16 *)positions + 2 * j, positionStride, positionBias + j, K,  \
+        scores + (r) * stride + j, stride, count)
+    for (long j = start & ~15L; j < end; j += 16) EACH_TILE_OF_ROWS(rows, SCORE);
+#undef SCORE
 }
 
 // sums[16 b + lane] = scores + Σ_k q_k · keys, for `blocks` blocks of 16 slots from slot j.

@@ -27,6 +27,16 @@ typedef int32_t v16i __attribute__((vector_size(64), aligned(4)));
 #define MAX16(a, b) SELECT((a) > (b), a, b)
 #define MIN16(a, b) SELECT((a) < (b), a, b)
 
+// Runs TILE(r, count) for all `rows` rows, from row r on `count` at a time: six sums a vector wide fit AVX2's registers.
+#define EACH_TILE_OF_ROWS(rows, TILE)                                                                                  \
+    do {                                                                                                               \
+        long r_ = 0;                                                                                                   \
+        for (; r_ + 6 <= (rows); r_ += 6) TILE(r_, 6);                                                                 \
+        for (; r_ + 4 <= (rows); r_ += 4) TILE(r_, 4);                                                                 \
+        for (; r_ + 2 <= (rows); r_ += 2) TILE(r_, 2);                                                                 \
+        for (; r_ < (rows); r_++) TILE(r_, 1);                                                                         \
+    } while (0)
+
 #define SUM16(v)                                                                                                       \
     ({                                                                                                                 \
         v16 a_ = (v);                                                                                                  \
