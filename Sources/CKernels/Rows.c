@@ -109,9 +109,9 @@ KERNEL void feedback_fold(
 
 KERNEL void feedback_unfold(
     const float *w, const float *gain, const float *shift, float scale, long outputs, long inputs, float *dw,
-    const float *db, float *dgain, float *dshift) {
-    for (long o = 0; o < outputs; o++, w += inputs, dw += inputs) {
-        const float dbo = db[o];
+    const float *db, long biased, float *dgain, float *dshift) {
+    for (long o = biased - outputs; o < biased; o++, w += inputs, dw += inputs) {
+        const float dbo = o < 0 ? 0 : db[o];
         for (long i = 0; i < inputs; i++) {
             dgain[i] += scale * w[i] * dw[i];
             dshift[i] += scale * w[i] * dbo;

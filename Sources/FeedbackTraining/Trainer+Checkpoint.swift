@@ -13,6 +13,8 @@ extension Trainer {
         var updates: Int
         var stage: Int
         var loader: LoaderCursor
+        /// Where there are any.
+        var lessons: LessonProgress?
         var bestLoss: Double?
         var bestStep: Int?
         var evaluationsSinceBest: Int
@@ -52,7 +54,8 @@ extension Trainer {
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
         let state = try encoder.encode(
             State(
-                step: step, updates: optimizer.updates, stage: stage, loader: loader.cursor, bestLoss: best?.loss,
+                step: step, updates: optimizer.updates, stage: stage, loader: loader.cursor,
+                lessons: configuration.lessons.map { _ in lessonProgress }, bestLoss: best?.loss,
                 bestStep: best?.step, evaluationsSinceBest: evaluationsSinceBest,
                 skips: skips > 0 ? skips : nil, settings: Self.settings(configuration), dataDigest: dataDigest))
         try writeFile(folder.appending(path: "training.json")) { try $0.write(contentsOf: state) }
@@ -77,10 +80,11 @@ extension Trainer {
             (0...Self.mostSkips).contains(state.skips ?? 0)
         else { throw FileError("\(file.path) is damaged or of another version") }
         let settings = Self.settings(self.configuration)
-        for name in Setting.all.map(\.name) where settings[name] != state.settings[name] {
+        let then = RunFolder.before.merging(state.settings) { $1 }
+        for name in Setting.all.map(\.name) where settings[name] != then[name] {
             throw ConfigurationError(
                 "\(run.url.path)/config.yaml has \(name) \(settings[name] ?? "unset"), but its newest checkpoint was trained "
-                    + "with \(name) \(state.settings[name] ?? "unset"); put it back, or start a new run with --init")
+                    + "with \(name) \(then[name] ?? "unset"); put it back, or start a new run with --init")
         }
         guard state.dataDigest == dataDigest else {
             throw ConfigurationError(
@@ -104,6 +108,13 @@ extension Trainer {
         best = state.bestLoss.flatMap { loss in state.bestStep.map { (loss, $0) } }
         evaluationsSinceBest = state.evaluationsSinceBest
         skips = state.skips ?? 0
+        if let lessons = self.configuration.lessons {
+            guard let progress = state.lessons, lessons.lessons.indices.contains(progress.lesson),
+                (0..<Lessons.counted).contains(progress.steps), progress.answers >= 0,
+                (0...progress.answers).contains(progress.correct)
+            else { throw FileError("\(file.path) is damaged: its lessons do not fit its run") }
+            lessonProgress = progress
+        }
         enter(stage: state.stage)
         try loader.resume(at: state.loader)
         if self.configuration.streams == true { try resumeMemory(checkpoint.appending(path: "memory.safetensors")) }

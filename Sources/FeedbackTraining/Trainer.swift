@@ -29,6 +29,8 @@ public final class Trainer {
     let optimizer: AdamOptimizer
     /// Where the run is in its curriculum.
     private(set) var stage = 0
+    /// Where the run is in its lessons.
+    var lessonProgress = LessonProgress()
     /// SHA-256 of the data.
     let dataDigest: String
     /// One a stage.
@@ -52,24 +54,33 @@ public final class Trainer {
         let streams = asked.streams ?? corpus.readsAsStreams
         configuration.streams = streams
         if streams { configuration.memoryWindow = asked.memoryWindow ?? asked.sequenceLength }
-        let training = try corpus.stream(.training, tokenizer)
+        let task = corpus as? TaskCorpus
+        try configuration.checkLessons(task?.task)
+        // A task's sequences are drawn while training, unless a number of them is asked for.
+        let fresh = task.flatMap { configuration.sequences == nil ? $0.task : nil }
+        let source: any Corpus = configuration.sequences.flatMap { task?.with(training: $0) } ?? corpus
+        let training = fresh == nil ? try source.stream(.training, tokenizer) : nil
         validation = try corpus.stream(.validation, tokenizer)
         guard validation.count > 0 else {
             throw CorpusError(
-                "\(corpus.name) has \(training.count + 2) \(tokenizer.kind.rawValue); it needs at least 20")
+                "\(corpus.name) has \((training?.count ?? 0) + 2) \(tokenizer.kind.rawValue); it needs at least 20")
         }
         self.corpus = corpus
-        dataDigest = digest([training.inputs, training.targets, validation.inputs, validation.targets])
+        dataDigest = digest([training, validation].compactMap(\.self).flatMap { [$0.inputs, $0.targets] })
         loaders = try configuration.stages.enumerated().map { index, stage in
             let length = stage.sequenceLength
             let batchSize = configuration.batchSize(sequenceLength: length)
+            let seed = UInt64(configuration.seed) &+ UInt64(index) << 32
+            guard let training else {
+                return TaskLoader(
+                    fresh!, sequenceLength: length, batchSize: batchSize, streams: streams,
+                    hints: configuration.hints, difficulty: configuration.lessons?.lessons[0].difficulty, seed: seed)
+            }
             if streams { return try StreamLoader(training, sequenceLength: length, batchSize: batchSize) }
-            return try ShuffledLoader(
-                training, sequenceLength: length, batchSize: batchSize,
-                seed: UInt64(configuration.seed) &+ UInt64(index) << 32)
+            return try ShuffledLoader(training, sequenceLength: length, batchSize: batchSize, seed: seed)
         }
         let tokensPerStep = configuration.sequenceLength * configuration.batchSize * configuration.accumulate
-        stepsPerEpoch = max(1, training.count / tokensPerStep)
+        stepsPerEpoch = training.map { max(1, $0.count / tokensPerStep) }
         guard configuration.precision.isSupported else {
             throw ConfigurationError(
                 "this CPU does not compute in \(configuration.precision.rawValue); use --precision float32")
@@ -88,7 +99,7 @@ public final class Trainer {
         totalSteps =
             switch configuration.length {
             case .steps(let steps): steps
-            case .epochs(let epochs): epochs * stepsPerEpoch
+            case .epochs(let epochs): try epochs * Self.required(stepsPerEpoch)
             case .seconds(let seconds):  // of which a tenth is left for evaluations
                 stepsOfStages(within: 0.9 * Double(seconds), starts: configuration.stages.map(\.start)) {
                     [pass, model = self.model, loaders] stage in
@@ -134,9 +145,17 @@ public final class Trainer {
         return median(times) * Double(accumulate)
     }
 
+    private static func required(_ stepsPerEpoch: Int?) throws(ConfigurationError) -> Int {
+        guard let stepsPerEpoch else {
+            throw ConfigurationError(
+                "fresh sequences have no epochs; give --steps or --seconds, or a number of --sequences")
+        }
+        return stepsPerEpoch
+    }
+
     public var parameterCount: Int { model.parameterCount }
-    /// Optimizer steps that see as many tokens as the training text has.
-    public let stepsPerEpoch: Int
+    /// Optimizer steps that see as many tokens as the training text has; nil where it has no end.
+    public let stepsPerEpoch: Int?
     /// T and B of the batches as they are now; a curriculum changes them.
     public var sequenceLength: Int { loader.sequenceLength }
     public var batchSize: Int { loader.batchSize }
@@ -146,6 +165,9 @@ public final class Trainer {
         get { loaders[stage] }
         set { loaders[stage] = newValue }
     }
+
+    /// How difficult the present lesson is; nil without lessons.
+    public var difficulty: ClosedRange<Int>? { configuration.lessons?.lessons[lessonProgress.lesson].difficulty }
 
     /// Goes to a stage of the curriculum: batches of another shape, from a fresh order of the data, without memory.
     func enter(stage: Int) {
@@ -223,6 +245,10 @@ public final class Trainer {
     public func trainStep() throws(TrainingError) -> Step {
         let start = ContinuousClock.now
         enter(stage: configuration.stages.lastIndex { $0.start <= step }!)
+        if let difficulty, var loader = loader as? TaskLoader {
+            loader.difficulty = difficulty
+            self.loader = loader
+        }
         let batches = (0..<configuration.accumulate).map { _ in loader.next() }
         let dropout =
             configuration.dropout > 0
@@ -241,6 +267,9 @@ public final class Trainer {
         lastGradientNorm = norm
         skips = norm.isFinite ? 0 : skips + 1
         if !norm.isFinite { pass.forget() }
+        if let lessons = configuration.lessons {
+            lessonProgress.note(correct: sum.correct, of: sum.targets, step: step, lessons)
+        }
         let seconds = (ContinuousClock.now - start) / .seconds(1)
         return Step(
             number: step, loss: loss, learningRate: rate, gradientNorm: norm.isFinite ? norm : nil, seconds: seconds,
@@ -263,7 +292,10 @@ public final class Trainer {
         let seed = UInt64(configuration.seed &+ step)
         if let task = (corpus as? TaskCorpus)?.task {
             var random = RandomSource(seed: ~seed)
-            return task.answered(by: modelFolder, sequence: task.sequence(using: &random))
+            let sequence =
+                difficulty.map { task.lesson(DifficultyChoice($0).draw(using: &random), using: &random) }
+                ?? task.sequence(using: &random)
+            return task.answered(by: modelFolder, sequence: sequence)
         }
         let isKnown = (try? tokenizer.encode(configuration.samplePrompt))?.isEmpty == false
         let prompt = isKnown ? configuration.samplePrompt : tokenizer.decode([0])
@@ -276,6 +308,26 @@ public final class Trainer {
 }
 
 extension RunConfiguration {
+    /// Throws where lessons or hints are asked for that there are not.
+    fileprivate func checkLessons(_ task: (any SequenceTask)?) throws(ConfigurationError) {
+        guard lessons != nil || hints else { return }
+        guard let task, sequences == nil else {
+            throw ConfigurationError(
+                "\(lessons == nil ? "hints" : "lessons") is for a task's fresh sequences; leave it out, or use --data "
+                    + "variables-3 --sequences fresh")
+        }
+        for lesson in lessons?.lessons ?? [] {
+            guard let possible = task.difficulties else {
+                throw ConfigurationError("\(task.name) has no difficulties; leave out lessons")
+            }
+            guard possible.contains(lesson.difficulty.lowerBound), possible.contains(lesson.difficulty.upperBound) else {
+                throw ConfigurationError(
+                    "lessons has the difficulty \(lesson.difficulty.upperBound); \(task.name) has \(possible.lowerBound) "
+                        + "to \(possible.upperBound)")
+            }
+        }
+    }
+
     /// The memories that one batch leaves to the next.
     var carry: Int { streams == true ? memoryWindow ?? sequenceLength : 0 }
 

@@ -24,6 +24,7 @@ struct Number: ExpressibleByArgument {
 struct SettingOptions: ParsableArguments {
     @Option(parsing: .unconditional, help: help("memory")) var memory: String?
     @Option(parsing: .unconditional, help: help("key-value")) var keyValue: String?
+    @Option(parsing: .unconditional, help: help("memory-norm")) var memoryNorm: String?
     @Option(parsing: .unconditional, help: help("layers")) var layers: WholeNumber?
     @Option(name: .customLong("d-model"), parsing: .unconditional, help: help("d-model")) var dModel: WholeNumber?
     @Option(parsing: .unconditional, help: help("heads")) var heads: WholeNumber?
@@ -37,6 +38,9 @@ struct SettingOptions: ParsableArguments {
     @Option(parsing: .unconditional, help: help("sequence-length")) var sequenceLength: WholeNumber?
     @Option(parsing: .unconditional, help: help("batch-size")) var batchSize: WholeNumber?
     @Option(parsing: .unconditional, help: help("curriculum")) var curriculum: String?
+    @Option(parsing: .unconditional, help: help("sequences")) var sequences: String?
+    @Option(parsing: .unconditional, help: help("lessons")) var lessons: String?
+    @Flag(inversion: .prefixedNo, help: help("hints")) var hints: Bool?
     @Option(parsing: .unconditional, help: help("steps")) var steps: WholeNumber?
     @Option(parsing: .unconditional, help: help("epochs")) var epochs: WholeNumber?
     @Option(parsing: .unconditional, help: help("seconds")) var seconds: WholeNumber?
@@ -69,12 +73,13 @@ struct SettingOptions: ParsableArguments {
     /// The settings that were given, by name.
     var given: [(name: String, text: String)] {
         let all: [(String, String?)] = [
-            ("memory", memory), ("key-value", keyValue), ("layers", layers?.text), ("d-model", dModel?.text),
-            ("heads", heads?.text), ("d-ff", dFF?.text), ("dropout", dropout?.text),
+            ("memory", memory), ("key-value", keyValue), ("memory-norm", memoryNorm), ("layers", layers?.text),
+            ("d-model", dModel?.text), ("heads", heads?.text), ("d-ff", dFF?.text), ("dropout", dropout?.text),
             ("memory-window", memoryWindow?.text),
             ("position-init", positionInit), ("data", data), ("tokenizer", tokenizer),
             ("streams", streams.map { "\($0)" }), ("sequence-length", sequenceLength?.text),
-            ("batch-size", batchSize?.text), ("curriculum", curriculum), ("steps", steps?.text),
+            ("batch-size", batchSize?.text), ("curriculum", curriculum), ("sequences", sequences),
+            ("lessons", lessons), ("hints", hints.map { "\($0)" }), ("steps", steps?.text),
             ("epochs", epochs?.text), ("seconds", seconds?.text), ("optimizer", optimizer),
             ("learning-rate", learningRate?.text), ("minimum-learning-rate", minimumLearningRate?.text),
             ("warmup-steps", warmupSteps?.text), ("beta2", beta2?.text), ("weight-decay", weightDecay?.text),

@@ -7,6 +7,7 @@ struct TrainingProgress {
     private let start = ContinuousClock.now
     private let firstStep: Int
     private var sequenceLength: Int
+    private var difficulty: ClosedRange<Int>?
     private var validation: Evaluation?
     private var lastLine = ContinuousClock.now
     /// The loss and the speed, smoothed over about twenty steps.
@@ -18,6 +19,7 @@ struct TrainingProgress {
         self.trainer = trainer
         firstStep = trainer.step
         sequenceLength = trainer.sequenceLength
+        difficulty = trainer.difficulty
     }
 
     func begin(_ folder: URL, console: inout Console) {
@@ -25,7 +27,8 @@ struct TrainingProgress {
         console.print(
             "\(grouped(trainer.parameterCount)) parameters, \(configuration.memory.rawValue) memory; "
                 + "\(grouped(trainer.totalSteps)) steps of \(grouped(trainer.tokensPerStep)) tokens from "
-                + "\(configuration.data), an epoch is \(grouped(trainer.stepsPerEpoch)) steps; "
+                + configuration.data + (trainer.stepsPerEpoch.map { ", an epoch is \(grouped($0)) steps" } ?? ", drawn afresh")
+                + (difficulty.map { ", difficulty \($0.text)" } ?? "") + "; "
                 + "\(configuration.threads) threads, \(configuration.precision.rawValue)")
         console.print("run folder: \(folder.relativePath)")
         if firstStep > 0 { console.print("going on from step \(grouped(firstStep))") }
@@ -38,6 +41,10 @@ struct TrainingProgress {
                 sequenceLength = trainer.sequenceLength
                 console.print(
                     "step \(step.number): sequences of \(sequenceLength) from here on, \(trainer.batchSize) at a time")
+            }
+            if trainer.difficulty != difficulty, let now = trainer.difficulty {
+                difficulty = now
+                console.print("step \(step.number): lessons of difficulty \(now.text) from here on")
             }
             if step.gradientNorm == nil {
                 console.print("step \(step.number): the gradient is not finite; the step is skipped")
@@ -92,4 +99,8 @@ struct TrainingProgress {
         line += "  \(grouped(Int(tokensPerSecond ?? 0))) tokens/s  \(duration(left)) left"
         return line
     }
+}
+
+extension ClosedRange<Int> {
+    fileprivate var text: String { lowerBound == upperBound ? "\(lowerBound)" : "\(lowerBound) to \(upperBound)" }
 }

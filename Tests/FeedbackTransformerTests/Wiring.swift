@@ -6,6 +6,7 @@ import Testing
 struct Wiring: CustomTestStringConvertible {
     var memory = MemoryRouting.feedback
     var keyValue = KeyValueSharing.shared
+    var norm = MemoryNorm.none
     var window: Int?
     var carry = 0
     var steps = 5
@@ -20,14 +21,14 @@ struct Wiring: CustomTestStringConvertible {
 
     var configuration: ModelConfiguration {
         ModelConfiguration(
-            memory: memory, keyValue: keyValue, layers: layers, dModel: dModel, heads: heads, dFF: dFF,
+            memory: memory, keyValue: keyValue, memoryNorm: norm, layers: layers, dModel: dModel, heads: heads, dFF: dFF,
             vocabulary: vocabulary, positions: positions, memoryWindow: window)
     }
     func dropout(_ batch: Int) -> Dropout? {
         dropRate > 0 ? Dropout(rate: dropRate, seed: 9).part(batch) : nil
     }
     var testDescription: String {
-        "\(memory.rawValue) \(keyValue.rawValue) window \(window ?? 0) carry \(carry) T \(steps) B \(batch) D \(dModel)/\(heads) dropout \(dropRate)"
+        "\(memory.rawValue) \(keyValue.rawValue) norm \(norm.rawValue) window \(window ?? 0) carry \(carry) T \(steps) B \(batch) D \(dModel)/\(heads) dropout \(dropRate)"
     }
 
     /// Parameters with nothing left at zero or one, so that every term of every equation counts; small enough that the
@@ -61,8 +62,10 @@ struct Wiring: CustomTestStringConvertible {
 
     static let all: [Wiring] = MemoryRouting.allCases.flatMap { memory in
         KeyValueSharing.allCases.flatMap { keyValue in
-            [nil, 3].flatMap { window in
-                [0, 4].map { Wiring(memory: memory, keyValue: keyValue, window: window, carry: $0) }
+            MemoryNorm.allCases.flatMap { norm in
+                [nil, 3].flatMap { window in
+                    [0, 4].map { Wiring(memory: memory, keyValue: keyValue, norm: norm, window: window, carry: $0) }
+                }
             }
         }
     }

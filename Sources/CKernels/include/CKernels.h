@@ -69,10 +69,11 @@ void feedback_adam(
 void feedback_fold(
     const float *w, const float *gain, const float *shift, const float *bias, float scale, long outputs, long inputs,
     float *out, float *folded);
-/// The gradients that answer `feedback_fold`: from dw (of `out`) and db (of `folded`), in place for dw.
+/// The gradients that answer `feedback_fold`: from dw (of `out`) and db (of the last `biased` of `folded`; zero of the
+/// others), in place for dw.
 void feedback_unfold(
     const float *w, const float *gain, const float *shift, float scale, long outputs, long inputs, float *dw,
-    const float *db, float *dgain, float *dshift);
+    const float *db, long biased, float *dgain, float *dshift);
 
 // MARK: Attention over the memory (one row, one head, unless said)
 //

@@ -225,7 +225,7 @@ extension CPUExecutor {
         if let norm, let dNorm, let dBias {
             feedback_unfold(
                 weight.floats, norm.gain.floats, norm.shift.floats, Float(scale), weight.rows, weight.columns,
-                dWeight.floats, dBias.floats, dNorm.gain.floats, dNorm.shift.floats)
+                dWeight.floats, dBias.floats, dBias.count, dNorm.gain.floats, dNorm.shift.floats)
         } else {
             precondition(scale == 1, "a scale comes with a LayerNorm")
         }

@@ -13,7 +13,8 @@ import CKernels
 // touches γ, β or s, and LayerNorm's gain and shift cost no pass over the activations, forward or backward.
 //
 // Shapes: x, dx [N, inputs]; y, dy [N, outputs]; W, dW [outputs, inputs]; b, db [outputs]; γ, β [inputs].
-// A bias may be shorter than the outputs: it then belongs to the last of them.
+// A bias may be shorter than the outputs: it then belongs to the last of them. Unfolding then takes db' of the others for zero,
+// as it is of keys: a constant added to all keys changes no attention, Σ_j ds_j = 0 (Attention.swift).
 
 /// A weight matrix as an executor wants it for many products, made anew by `pack` whenever the parameters change.
 public class PackedLinear: @unchecked Sendable {
@@ -168,13 +169,14 @@ extension ReferenceExecutor {
     ) {
         let inputs = weight.columns
         for o in 0..<weight.rows {
+            let own = o - (weight.rows - (dBias?.count ?? 0))
             for i in 0..<inputs {
                 let at = o * inputs + i
                 if let norm, let dNorm, let dBias {
+                    let db = own >= 0 ? dBias.doubles[own] : 0
                     dNorm.gain.doubles[i] += scale * weight.doubles[at] * dWeight.doubles[at]
-                    dNorm.shift.doubles[i] += scale * weight.doubles[at] * dBias.doubles[o]
-                    dWeight.doubles[at] =
-                        dWeight.doubles[at] * norm.gain.doubles[i] + dBias.doubles[o] * norm.shift.doubles[i]
+                    dNorm.shift.doubles[i] += scale * weight.doubles[at] * db
+                    dWeight.doubles[at] = dWeight.doubles[at] * norm.gain.doubles[i] + db * norm.shift.doubles[i]
                 }
                 dWeight.doubles[at] *= scale
             }

@@ -26,6 +26,15 @@ public struct LoaderCursor: Codable, Equatable, Sendable {
     var position: Int
     /// The random source at the start of the epoch, where there is one.
     var random: [UInt64]?
+    /// Every row's place, where each has one of its own.
+    var rows: [Row]?
+
+    /// Which of its sequences a row is in, how far, and how difficult it is.
+    struct Row: Codable, Equatable, Sendable {
+        var sequence: Int
+        var place: Int
+        var easiest, hardest: Int?
+    }
 }
 
 private func check(_ stream: TokenStream, _ sequenceLength: Int) throws(CorpusError) {

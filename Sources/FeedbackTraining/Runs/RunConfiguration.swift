@@ -8,6 +8,7 @@ public struct RunConfiguration: Equatable, Sendable {
     // The model.
     public var memory = MemoryRouting.feedback
     public var keyValue = KeyValueSharing.shared
+    public var memoryNorm = MemoryNorm.layer
     public var layers = 4
     public var dModel = 128
     public var heads = 4
@@ -29,6 +30,13 @@ public struct RunConfiguration: Equatable, Sendable {
     public var batchSize = 12
     /// Sequences that grow; `sequenceLength` · `batchSize` then only says how many tokens a batch has.
     public var curriculum: Curriculum?
+
+    /// How many sequences a task's training reads again and again; where nil, they are drawn while it trains, without end.
+    public var sequences: Int?
+    /// A task's training from easy to hard; where nil, always the standard task.
+    public var lessons: Lessons?
+    /// Whether training predicts a task's hints too.
+    public var hints = false
 
     // The optimizer.
     public enum Optimizer: String, CaseIterable, Sendable {
@@ -94,8 +102,8 @@ public struct RunConfiguration: Equatable, Sendable {
     /// The model of these settings, for a vocabulary.
     public func model(vocabulary: Int) -> ModelConfiguration {
         ModelConfiguration(
-            memory: memory, keyValue: keyValue, layers: layers, dModel: dModel, heads: heads, dFF: dFF,
-            vocabulary: vocabulary, memoryWindow: memoryWindow)
+            memory: memory, keyValue: keyValue, memoryNorm: memoryNorm, layers: layers, dModel: dModel, heads: heads,
+            dFF: dFF, vocabulary: vocabulary, memoryWindow: memoryWindow)
     }
 
     /// A named starting point.
@@ -118,7 +126,7 @@ public struct RunConfiguration: Equatable, Sendable {
             (length, evalInterval) = (.seconds(110), 500)
         case .nanogptCPU: break
         case .labml, .labmlNotebook:
-            (layers, dModel, heads, dFF) = (6, 512, 8, 2048)
+            (layers, dModel, heads, dFF, memoryNorm) = (6, 512, 8, 2048, .none)
             (optimizer, learningRate, warmupSteps) = (.noam, 1, 2000)
             (beta2, weightDecay, positionInitialization) = (0.999, 0, .zero)
             length = .epochs(128)

@@ -33,9 +33,13 @@ public final class RunFolder {
         }
     }
 
+    /// What settings were that runs from before these settings do not name.
+    static let before = ["memory-norm": "none", "sequences": "10000"]
+
     /// The run's own configuration.
     public func configuration() throws -> RunConfiguration {
         var configuration = RunConfiguration()
+        for (name, text) in Self.before { try Setting.named(name).set(text, in: &configuration) }
         try configuration.apply(contentsOf: url.appending(path: "config.yaml"))
         return configuration
     }

@@ -104,6 +104,7 @@ public struct Setting: Sendable {
     public static let all: [Setting] = [
         choice("memory", \.memory, "where attention finds its memories"),
         choice("key-value", \.keyValue, "keys and values, one projection or one a layer"),
+        choice("memory-norm", \.memoryNorm, "whether memories are normalised before keys and values"),
         integer("layers", \.layers, 1...1000, "layers"),
         integer("d-model", \.dModel, 1...65536, "width of the model"),
         integer("heads", \.heads, 1...65536, "attention heads; they divide d-model"),
@@ -123,6 +124,19 @@ public struct Setting: Sendable {
             "curriculum", \.curriculum,
             "sequence lengths that grow, as step:length,step:length, with as many tokens a batch",
             text: { $0?.description }, value: { text throws(ConfigurationError) in try Curriculum(text) }),
+        Setting(
+            "sequences", \.sequences, "a task's training sequences, read again and again; or fresh, drawn without end",
+            needed: "fresh or a whole number from 1 to 1000000", text: { $0.map(String.init) ?? "fresh" },
+            parse: {
+                $0 == "fresh" ? .some(nil) : Int($0).flatMap { (1...1_000_000).contains($0) ? .some($0) : nil }
+            }),
+        Setting(
+            "lessons", \.lessons,
+            "how difficult a task's training sequences are, from which step or accuracy on, as 0:2-12,95%:2-40,99%:100",
+            text: { $0?.description }, value: { text throws(ConfigurationError) in try Lessons(text) }),
+        Setting(
+            "hints", \.hints, "train on more of a task's answers than it asks for", needed: "true or false",
+            text: { "\($0)" }, parse: { Bool($0) }),
         integer("steps", \.steps, many, "optimizer steps"),
         integer("epochs", \.epochs, 1...1_000_000, "passes over the training text, instead of steps"),
         integer(

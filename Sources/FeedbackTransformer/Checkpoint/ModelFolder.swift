@@ -24,12 +24,14 @@ public struct ModelFolder: Sendable {
         var version = 1
         var memory: MemoryRouting
         var keyValue: KeyValueSharing
+        /// None where the key is missing, as in folders from before there was one.
+        var memoryNorm: MemoryNorm?
         var layers, dModel, heads, dFF, vocabulary, positions: Int
         var memoryWindow: Int?
         var sequenceLength: Int?
 
         enum CodingKeys: String, CodingKey {
-            case format, version, memory, layers, heads, positions
+            case format, version, memory, memoryNorm, layers, heads, positions
             case keyValue = "key_value"
             case dModel = "d_model"
             case dFF = "d_ff"
@@ -55,8 +57,8 @@ public struct ModelFolder: Sendable {
                 "\(folder.path)/config.json is of the format \(file.format) \(file.version), not known here")
         }
         let configuration = ModelConfiguration(
-            memory: file.memory, keyValue: file.keyValue, layers: file.layers, dModel: file.dModel, heads: file.heads,
-            dFF: file.dFF, vocabulary: file.vocabulary, positions: file.positions, memoryWindow: file.memoryWindow)
+            memory: file.memory, keyValue: file.keyValue, memoryNorm: file.memoryNorm ?? .none, layers: file.layers,
+            dModel: file.dModel, heads: file.heads, dFF: file.dFF, vocabulary: file.vocabulary, positions: file.positions, memoryWindow: file.memoryWindow)
         do {
             try configuration.validate()
         } catch {
@@ -84,8 +86,8 @@ public struct ModelFolder: Sendable {
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
         let data = try encoder.encode(
             Configuration(
-                memory: c.memory, keyValue: c.keyValue, layers: c.layers, dModel: c.dModel, heads: c.heads,
-                dFF: c.dFF, vocabulary: c.vocabulary, positions: c.positions, memoryWindow: c.memoryWindow,
+                memory: c.memory, keyValue: c.keyValue, memoryNorm: c.memoryNorm, layers: c.layers, dModel: c.dModel,
+                heads: c.heads, dFF: c.dFF, vocabulary: c.vocabulary, positions: c.positions, memoryWindow: c.memoryWindow,
                 sequenceLength: sequenceLength))
         try writeFile(folder.appending(path: "config.json")) { try $0.write(contentsOf: data) }
         try tokenizer.write(to: folder.appending(path: "tokenizer.json"))

@@ -148,7 +148,8 @@ struct DecodingStep: @unchecked Sendable {
         let encoded = room.encoded[part]
         // Every thread must be done with the keys and values of the memory before.
         if !shares.headsAreWhole { team.barrier(part) }
-        encoded.encode(vectors, rows: rows, columns: configuration.dModel)
+        encoded.encode(
+            vectors, rows: rows, columns: configuration.dModel, normalizing: configuration.memoryNorm == .layer)
         weights.keys[map].multiply(encoded, part: part, of: team.count, .store, into: room.keys)
         weights.values[map].multiply(encoded, part: part, of: team.count, .store, into: room.values)
         if !shares.headsAreWhole { team.barrier(part) }

@@ -37,8 +37,9 @@ struct DecodingWeights {
         let attentions =
             configuration.keyValue == .shared
             ? ["transformer"] : (0..<configuration.layers).map { "transformer.layers.\($0).attn" }
-        keys = attentions.map { linear("\($0).key.linear") }
-        values = attentions.map { linear("\($0).value.linear") }
+        let norm = configuration.memoryNorm == .none ? nil : "transformer.norm_memory"
+        keys = attentions.map { linear("\($0).key.linear", norm: norm) }
+        values = attentions.map { linear("\($0).value.linear", norm: norm) }
         generator = linear("generator", norm: "transformer.norm")
         self.model = model
         self.reach = reach

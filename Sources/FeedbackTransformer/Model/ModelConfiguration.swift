@@ -16,10 +16,20 @@ public enum KeyValueSharing: String, Codable, CaseIterable, Sendable {
     case perLayer = "per-layer"
 }
 
+/// What keys and values are made of.
+public enum MemoryNorm: String, Codable, CaseIterable, Sendable {
+    /// The memory's vectors, normalised: k, v = W LN(m), one gain and shift for all layers. The loop from memory to memory
+    /// then keeps its size, whatever the weights have grown to.
+    case layer
+    /// The vectors as they are, as in labml.
+    case none
+}
+
 /// The sizes and the wiring of a model.
 public struct ModelConfiguration: Equatable, Sendable {
     public var memory: MemoryRouting
     public var keyValue: KeyValueSharing
+    public var memoryNorm: MemoryNorm
     /// L.
     public var layers: Int
     /// D.
@@ -36,11 +46,12 @@ public struct ModelConfiguration: Equatable, Sendable {
     public var memoryWindow: Int?
 
     public init(
-        memory: MemoryRouting = .feedback, keyValue: KeyValueSharing = .shared, layers: Int, dModel: Int, heads: Int,
-        dFF: Int, vocabulary: Int, positions: Int = 4096, memoryWindow: Int? = nil
+        memory: MemoryRouting = .feedback, keyValue: KeyValueSharing = .shared, memoryNorm: MemoryNorm = .none,
+        layers: Int, dModel: Int, heads: Int, dFF: Int, vocabulary: Int, positions: Int = 4096, memoryWindow: Int? = nil
     ) {
         self.memory = memory
         self.keyValue = keyValue
+        self.memoryNorm = memoryNorm
         self.layers = layers
         self.dModel = dModel
         self.heads = heads

@@ -9,6 +9,9 @@ struct LinearMap {
     var norm: (gain: Parameter, shift: Parameter)?
     var scale = 1.0
 
+    /// Where the gradient of b' is summed up until `unfold`: the bias's own place, or the shift's for a map without a bias.
+    var biasGradient: Parameter? { bias ?? norm?.shift }
+
     func norm(in store: ParameterStore) -> NormParameters? {
         norm.map { NormParameters(gain: store.matrix($0.gain), shift: store.matrix($0.shift)) }
     }
@@ -50,6 +53,8 @@ final class PackedModel: @unchecked Sendable {
     let generator: LinearMap
     private let table: ParameterTable
     private let maps: [LinearMap]
+    /// Room for a gradient of b' on its way from the shift's place.
+    private let shiftGradient: Buffer<State>
 
     init(_ table: ParameterTable, reach: Int, executor: any Executor) {
         let configuration = table.configuration
@@ -87,9 +92,14 @@ final class PackedModel: @unchecked Sendable {
                 name: "\(prefix).key+value", shape: [2 * D, D], offset: key.offset, initial: key.initial, decays: true)
             return LinearMap(
                 packed: executor.makeLinear(inputs: D, outputs: 2 * D), weight: both,
-                bias: table["\(prefix).value.linear.bias"])
+                bias: table["\(prefix).value.linear.bias"],
+                norm: configuration.memoryNorm == .none
+                    ? nil
+                    : (table.parameter("transformer.norm_memory.weight"), table.parameter("transformer.norm_memory.bias"))
+            )
         }
         generator = linear("generator", V, D, norm: "transformer.norm")
+        shiftGradient = executor.state(1, D)
         maps = keyValue + layers.flatMap { [$0.query, $0.output, $0.inner, $0.outer] } + [generator]
         self.configuration = configuration
         self.table = table
@@ -138,13 +148,10 @@ final class PackedModel: @unchecked Sendable {
         let executors = Unchecked(executors)
         pool.run { worker in
             let executor = executors.value[worker]
-            for index in stride(from: worker, to: maps.count, by: pool.count) {
-                let map = maps[index]
-                if map.norm == nil && map.scale == 1 { continue }
-                executor.unfold(
-                    gradient.matrix(map.weight), dBias: map.bias.map { gradient.matrix($0).shaped(1, $0.count) },
-                    weight: parameters.matrix(map.weight), norm: map.norm(in: parameters), scale: map.scale,
-                    accumulatingInto: map.norm(in: gradient))
+            // Maps of keys and values may share their norm, so they are all the first worker's.
+            if worker == 0 { for map in keyValue { unfold(map, gradient, parameters, executor) } }
+            for index in stride(from: keyValue.count + worker, to: maps.count, by: pool.count) {
+                unfold(maps[index], gradient, parameters, executor)
             }
         }
         pool.run { worker in
@@ -163,6 +170,21 @@ final class PackedModel: @unchecked Sendable {
             let da = gradient.matrix(weights)
             da.values = layerWeightsBackward(da.values, weights: layerWeights(parameters.matrix(weights)))
         }
+    }
+
+    private func unfold(
+        _ map: LinearMap, _ gradient: ParameterStore, _ parameters: ParameterStore, _ executor: any Executor
+    ) {
+        if map.norm == nil && map.scale == 1 { return }
+        var dBias = map.biasGradient.map { gradient.matrix($0).shaped(1, $0.count) }
+        if map.bias == nil, let collected = dBias {
+            executor.copy(collected, into: shiftGradient.all)
+            collected.clear()
+            dBias = shiftGradient.all
+        }
+        executor.unfold(
+            gradient.matrix(map.weight), dBias: dBias, weight: parameters.matrix(map.weight),
+            norm: map.norm(in: parameters), scale: map.scale, accumulatingInto: map.norm(in: gradient))
     }
 
     /// a_l: how much of each layer's output is in a memory; empty where the memory is the layers' own inputs.

@@ -55,6 +55,10 @@ public struct ParameterTable: Equatable, Sendable {
             add("transformer.key.linear.weight", linear(D, D), decays: true)
             add("transformer.value.linear.weight", linear(D, D), decays: true)
         }
+        if configuration.memoryNorm == .layer {
+            add("transformer.norm_memory.weight", (.ones, [D]))
+            add("transformer.norm_memory.bias", (.zeros, [D]))
+        }
         for l in 0..<configuration.layers {
             let layer = "transformer.layers.\(l)"
             add("\(layer).attn.query.linear.weight", linear(D, D), decays: true)

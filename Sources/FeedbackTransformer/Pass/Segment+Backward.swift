@@ -96,7 +96,12 @@ extension Segment {
                 gather(l, steps: attending, of: span, slots: slots, tile)
                 let dKeysValues = workspace.dKeysValues[l].rows(delta)
                 executor.keyValueGradients(workspace.memories[l], slots: slots, into: dKeysValues)
-                executor.linearBackward(dKeysValues, keyValue(memory: l), accumulatingInto: dx)
+                if model.memoryNorm == .none {
+                    executor.linearBackward(dKeysValues, keyValue(memory: l), accumulatingInto: dx)
+                } else {
+                    executor.linearBackward(dKeysValues, keyValue(memory: l), into: dNormalized)
+                    normBackward(dNormalized, memory: l, block, tile, accumulatingInto: dx)
+                }
             }
         }
     }
@@ -106,16 +111,32 @@ extension Segment {
         _ block: Range<Int>, of chunk: Range<Int>, in span: Range<Int>, _ tile: Tile, into dm: Matrix<State>
     ) {
         let slots = tile.carried + block.lowerBound..<tile.carried + block.upperBound
+        let dn = model.memoryNorm == .none ? dm : workspace.dNormalized.rows(0..<dm.rows)
         for memory in 0..<shape.memories {
             gather(memory, steps: block.upperBound..<chunk.upperBound, of: span, slots: slots, tile)
             let dKeysValues = workspace.dKeysValues[memory].rows(rows(from(span, block), of: tile))
             executor.keyValueGradients(workspace.memories[memory], slots: slots, into: dKeysValues)
             if memory == 0 {
-                executor.linearBackward(dKeysValues, keyValue(memory: memory), into: dm)
+                executor.linearBackward(dKeysValues, keyValue(memory: memory), into: dn)
             } else {
-                executor.linearBackward(dKeysValues, keyValue(memory: memory), accumulatingInto: dm)
+                executor.linearBackward(dKeysValues, keyValue(memory: memory), accumulatingInto: dn)
             }
         }
+        if model.memoryNorm == .layer {
+            dm.clear()
+            normBackward(dn, memory: 0, block, tile, accumulatingInto: dm)
+        }
+    }
+
+    /// The answer to `keep`, where it normalises.
+    private func normBackward(
+        _ dn: Matrix<State>, memory: Int, _ block: Range<Int>, _ tile: Tile, accumulatingInto dm: Matrix<State>
+    ) {
+        let slots = tile.carried + block.lowerBound..<tile.carried + block.upperBound
+        executor.normalizeBackward(
+            dn, normalized: vectors(memory: memory, slots: slots, tile),
+            inverseDeviation: workspace.memoryInverseDeviation[memory].rows(rows(block, of: tile)),
+            accumulatingInto: dm)
     }
 
     /// What a chunk's steps contribute to the gradients of positions and of all earlier memories.
@@ -200,6 +221,6 @@ extension Segment {
     ) {
         executor.linearGradients(
             dy, x, map.packed, accumulatingInto: gradient.matrix(map.weight),
-            dBias: map.bias.map { gradient.matrix($0).shaped(1, $0.count) })
+            dBias: map.biasGradient.map { gradient.matrix($0).shaped(1, $0.count) })
     }
 }

@@ -5,7 +5,7 @@ final class Tile {
     /// Which rows of the batch.
     let rows: Range<Int>
     /// The memory vectors m of the carried slots, then of the segment's steps: [(carry + T)·R, D], one for all layers or
-    /// one a layer.
+    /// one a layer; normalised where the model says so.
     let vectors: [Matrix<Operand>]
     /// Slots carried over from the segment before.
     var carried = 0
@@ -106,7 +106,7 @@ final class Segment {
             for l in 0..<model.layers {
                 let x = workspace.x[l].rows(rows)
                 if !shape.routesFeedback {
-                    executor.convert(x, into: vectors(memory: l, slots: slots, tile))
+                    keep(x, memory: l, block, tile)
                     remember(l, slots: slots, tile)
                 }
                 layer(l, block, tile, dropout)
@@ -114,7 +114,7 @@ final class Segment {
             if shape.routesFeedback {
                 let m = workspace.memory.rows(0..<rows.count)
                 executor.weightedSum(workspace.x.map { $0.rows(rows) }, weights: weights, into: m)
-                executor.convert(m, into: vectors(memory: 0, slots: slots, tile))
+                keep(m, memory: 0, block, tile)
                 for memory in 0..<shape.memories { remember(memory, slots: slots, tile) }
             }
         }
@@ -148,6 +148,19 @@ final class Segment {
         executor.feedForward(
             x, layer.feedForward, keeping: workspace.feedForward[l].rows(rows),
             dropout: self.dropout(dropout, layer: l, block, tile))
+    }
+
+    /// Keeps a block's memory vectors, normalised where the model says so.
+    private func keep(_ m: Matrix<State>, memory: Int, _ block: Range<Int>, _ tile: Tile) {
+        let slots = tile.carried + block.lowerBound..<tile.carried + block.upperBound
+        let vectors = vectors(memory: memory, slots: slots, tile)
+        switch model.memoryNorm {
+        case .none: executor.convert(m, into: vectors)
+        case .layer:
+            executor.normalize(
+                m, into: vectors,
+                inverseDeviation: workspace.memoryInverseDeviation[memory].rows(rows(block, of: tile)))
+        }
     }
 
     /// Computes the keys and values of some slots from their vectors and appends them to a memory.

@@ -17,6 +17,8 @@ final class Workspace {
     let feedForward: [FeedForwardStash]
     /// Keys and values: one memory that all layers read, or one a layer.
     let memories: [AttentionMemory]
+    /// Of the memory vectors' norm, where there is one.
+    let memoryInverseDeviation: [Matrix<State>]
     let normalized: Matrix<Operand>
     let inverseDeviation: Matrix<State>
     let logits: Matrix<State>
@@ -75,6 +77,7 @@ final class Workspace {
             executor.makeMemory(
                 rows: rows, slots: shape.slots, heads: H, headSize: model.headSize, training: training)
         }
+        memoryInverseDeviation = (0..<(model.memoryNorm == .layer ? shape.vectors : 0)).map { _ in state(all, 1) }
         // Without training there is none of this.
         let trained = training ? 0..<L : 0..<0
         dx = state(training ? all : 0, D)

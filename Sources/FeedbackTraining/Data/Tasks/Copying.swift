@@ -20,7 +20,14 @@ public struct Copying: SequenceTask {
     }
 
     public func sequence(using random: inout RandomSource) -> TaskSequence {
-        let digits = (0...random.below(20)).map { _ in Int32(random.below(10)) }
+        lesson(1 + random.below(20), using: &random)
+    }
+
+    public var difficulties: ClosedRange<Int>? { 1...10_000 }
+
+    /// So many digits.
+    public func lesson(_ difficulty: Int, using random: inout RandomSource) -> TaskSequence {
+        let digits = (0..<difficulty).map { _ in Int32(random.below(10)) }
         let answer = (isReversed ? digits.reversed() : digits) + [11]
         return TaskSequence(
             tokens: digits + [10] + answer, answers: Array(repeating: -1, count: digits.count) + answer + [-1])

@@ -24,6 +24,10 @@ public protocol SequenceTask: Sendable {
     var symbols: [String] { get }
     /// One sequence. What it is may depend on the random source alone.
     func sequence(using random: inout RandomSource) -> TaskSequence
+    /// How difficult a sequence can be made; nil where all are alike.
+    var difficulties: ClosedRange<Int>? { get }
+    /// One sequence of that difficulty, from 1 on: of so many statements, digits, or whatever makes it harder.
+    func lesson(_ difficulty: Int, using random: inout RandomSource) -> TaskSequence
     /// A sequence for people to read, with what a model has answered wherever there is something to answer.
     func show(_ sequence: TaskSequence, answers: [Int32]) -> String
 }
@@ -33,15 +37,21 @@ public protocol SequenceTask: Sendable {
 public struct TaskSequence: Equatable, Sendable {
     public var tokens: [Int32]
     public var answers: [Int32]
+    /// More answers, where none is due: what would be right if one were. They help to learn and are never tested.
+    public var hints: [Int32]?
 
-    public init(tokens: [Int32], answers: [Int32]) {
-        precondition(tokens.count == answers.count)
+    public init(tokens: [Int32], answers: [Int32], hints: [Int32]? = nil) {
+        precondition(tokens.count == answers.count && hints.map { $0.count == tokens.count } ?? true)
         self.tokens = tokens
         self.answers = answers
+        self.hints = hints
     }
 }
 
 extension SequenceTask {
+    public var difficulties: ClosedRange<Int>? { nil }
+    public func lesson(_ difficulty: Int, using random: inout RandomSource) -> TaskSequence { sequence(using: &random) }
+
     /// The symbols in order; after one that has an answer, the model's, and the right one if it is another.
     public func show(_ sequence: TaskSequence, answers: [Int32]) -> String {
         sequence.tokens.indices.map { index in
@@ -75,6 +85,7 @@ public struct TaskCorpus: Corpus {
     /// How many sequences each part has.
     public let counts: [CorpusPart: Int]
 
+    /// - Parameter training: how many a run reads again and again that does not draw fresh ones.
     public init(_ task: any SequenceTask, training: Int = 10_000, validation: Int = 1000, test: Int = 1000) {
         precondition(Set(task.symbols).count == task.symbols.count, "a symbol of \(task.name) is there twice")
         self.task = task
@@ -86,6 +97,11 @@ public struct TaskCorpus: Corpus {
         TaskCorpus(VariableAssignment(variables: 3)), TaskCorpus(VariableAssignment(variables: 5)),
         TaskCorpus(Copying(reversed: false)), TaskCorpus(Copying(reversed: true)),
     ]
+
+    /// The same, with so many sequences for training.
+    func with(training: Int) -> TaskCorpus {
+        TaskCorpus(task, training: training, validation: counts[.validation]!, test: counts[.test]!)
+    }
 
     public var name: String { task.name }
     public var readsAsStreams: Bool { true }

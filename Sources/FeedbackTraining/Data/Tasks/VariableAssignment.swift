@@ -10,7 +10,9 @@ import FeedbackTransformer
 ///                                 STATEMENT is one of the lines above, and is done only where the condition holds
 ///     print v ;
 ///
-/// on variables drawn uniformly, and drawn anew where it is not possible; so is the statement of an `if`. The answer is due at the `;` of a `print`.
+/// on variables drawn uniformly, and drawn anew where it is not possible; so is the statement of an `if`. The answer is due at
+/// the `;` of a `print`. Hints are what a `print` after any other statement would say of its variable. A lesson's programs have
+/// fewer or more statements.
 public struct VariableAssignment: SequenceTask {
     public let name: String
     public let summary: String
@@ -35,21 +37,30 @@ public struct VariableAssignment: SequenceTask {
     private func token(variable: Int) -> Int32 { Int32(10 + variable) }
 
     public func sequence(using random: inout RandomSource) -> TaskSequence {
+        lesson(100, using: &random)
+    }
+
+    public var difficulties: ClosedRange<Int>? { 1...10_000 }
+
+    /// So many statements.
+    public func lesson(_ difficulty: Int, using random: inout RandomSource) -> TaskSequence {
         var program = Program(values: Array(repeating: 0, count: variables))
-        for _ in 0..<100 { while !add(to: &program, using: &random) {} }
+        for _ in 0..<difficulty { while !add(to: &program, using: &random) {} }
         program.append(token(.end))
-        return TaskSequence(tokens: program.tokens, answers: program.answers)
+        return TaskSequence(tokens: program.tokens, answers: program.answers, hints: program.hints)
     }
 
     /// A program as far as it is written, and the variables' values there; 0 is none yet.
     private struct Program {
         var tokens: [Int32] = []
         var answers: [Int32] = []
+        var hints: [Int32] = []
         var values: [Int]
 
-        mutating func append(_ token: Int32, answer: Int32 = -1) {
+        mutating func append(_ token: Int32, answer: Int32 = -1, hint: Int32 = -1) {
             tokens.append(token)
             answers.append(answer)
+            hints.append(hint)
         }
 
         /// Another variable that has a value; nil where there is none such.
@@ -110,8 +121,8 @@ public struct VariableAssignment: SequenceTask {
 
     private func apply(_ change: Change, to program: inout Program, takesPlace: Bool) {
         for token in change.tokens { program.append(token) }
-        program.append(token(.semicolon))
         if takesPlace { program.values[change.variable] = change.value }
+        program.append(token(.semicolon), hint: Int32(program.values[change.variable] - 1))
     }
 
     /// A statement a line.
