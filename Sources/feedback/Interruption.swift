@@ -17,9 +17,11 @@ final class Interruption: Sendable {
 
     /// - Parameter notice: called at the first signal.
     init(notice: @escaping @Sendable () -> Void) {
+        // A queue of its own gets a thread of its own: with one core, work keeps the only one of the global queues.
+        let queue = DispatchQueue(label: "interruption")
         for number in [SIGINT, SIGTERM] {
             Foundation.signal(number, SIG_IGN)
-            let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
+            let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
             source.setEventHandler { [self] in
                 let first = received.compareExchange(expected: 0, desired: number, ordering: .relaxed).exchanged
                 if first { notice() } else { _exit(128 + number) }

@@ -18,6 +18,7 @@ import Testing
 
     enum Variant: String, CaseIterable {
         case plain, accumulated, curriculum, dropped, parallel, streams, streamsOfLayers, narrowStreams
+        case lessons, windowsOfLessons, repeated
 
         func apply(to configuration: inout RunConfiguration) throws {
             switch self {
@@ -35,8 +36,23 @@ import Testing
                 if RunConfiguration.Precision.bfloat16.isSupported { configuration.precision = .bfloat16 }
             case .streamsOfLayers:
                 (configuration.streams, configuration.memory, configuration.keyValue) = (true, .perLayer, .perLayer)
+            case .lessons:
+                (configuration.lessons, configuration.hints) = (try Lessons("0:1-4,18:2-9,1%:20"), true)
+                (configuration.accumulate, configuration.curriculum) = (2, try Curriculum("0:8,19:12,25:20"))
+            case .windowsOfLessons:
+                (configuration.lessons, configuration.streams) = (try Lessons("0:1-4,20:2-9"), false)
+            case .repeated: configuration.sequences = 30
             case .parallel: (configuration.memory, configuration.keyValue) = (.perLayer, .perLayer)
             }
+        }
+    }
+
+    /// A task for lessons, or the text.
+    private func corpus(_ variant: Variant) -> any Corpus {
+        switch variant {
+        case .lessons, .windowsOfLessons, .repeated:
+            TaskCorpus(VariableAssignment(variables: 2), training: 1, validation: 5, test: 1)
+        default: corpus
         }
     }
 
@@ -54,6 +70,7 @@ import Testing
         (configuration.length, configuration.threads) = (.steps(40), threads)
         (configuration.evalInterval, configuration.sampleInterval) = (15, 1000)
         try variant.apply(to: &configuration)
+        let corpus = corpus(variant)
         let whole = try RunFolder(creating: folder.appending(path: "whole"), configuration: configuration)
         try Trainer(configuration, corpus: corpus).run(in: whole)
 
@@ -67,8 +84,31 @@ import Testing
 
         let (expected, actual) = (try bytes("whole"), try bytes("parts"))
         let files = ["config.json", "model.safetensors", "optimizer.safetensors", "tokenizer.json", "training.json"]
-        #expect(Set(expected.keys) == Set(files + (configuration.streams == true ? ["memory.safetensors"] : [])))
+        #expect(Set(expected.keys) == Set(files + (first.configuration.streams == true ? ["memory.safetensors"] : [])))
         for (name, data) in expected { #expect(actual[name] == data, "\(name)") }
+    }
+
+    /// A run from before there were normalised memories and fresh sequences goes on as it was: its files name neither.
+    @Test func runsFromBeforeGoOn() throws {
+        let corpus = corpus(.repeated)
+        var configuration = smallConfiguration()
+        (configuration.memoryNorm, configuration.sequences) = (.none, 10_000)
+        let run = try RunFolder(creating: folder, configuration: configuration)
+        let trainer = try Trainer(configuration, corpus: corpus)
+        for _ in 0..<2 { _ = try trainer.trainStep() }
+        let checkpoint = try run.save(trainer)
+        let expected = try trainer.trainStep().loss
+        func drop(_ file: URL, _ isOf: @escaping (Substring) -> Bool) throws {
+            let lines = try String(contentsOf: file, encoding: .utf8).split(separator: "\n")
+            #expect(lines.contains(where: isOf))
+            try Data(lines.filter { !isOf($0) }.joined(separator: "\n").utf8).write(to: file)
+        }
+        for name in ["memory-norm", "sequences"] {
+            try drop(folder.appending(path: "config.yaml")) { $0.hasPrefix("\(name):") }
+            try drop(checkpoint.appending(path: "training.json")) { $0.contains("\"\(name)\"") }
+        }
+        try drop(checkpoint.appending(path: "config.json")) { $0.contains("\"memoryNorm\"") }
+        #expect(try Trainer(resuming: run, corpus: corpus).trainStep().loss == expected)
     }
 
     /// A run that was killed has metrics of steps that are taken again, perhaps half a line of them, and half-written

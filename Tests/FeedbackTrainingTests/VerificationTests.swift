@@ -3,7 +3,10 @@ import FeedbackTraining
 import Foundation
 import Testing
 
-let fixtures = ["feedback-kv", "feedback-original", "feedback-kv-last", "transformer-kv", "transformer"]
+let fixtures = [
+    "feedback-kv", "feedback-original", "feedback-kv-last", "feedback-kv-norm", "feedback-original-norm", "transformer-kv",
+    "transformer",
+]
 
 func fixtureFile(_ name: String) throws -> URL {
     try #require(Bundle.module.url(forResource: "Fixtures/\(name)", withExtension: "safetensors"))

@@ -21,6 +21,8 @@ import Testing
         configuration.memoryWindow = 17
         (configuration.patience, configuration.tokenizer, configuration.streams) = (3, .bytes, true)
         configuration.curriculum = try Curriculum("0:5,9:30")
+        configuration.lessons = try Lessons("0:2-12,95.5%:40")
+        (configuration.sequences, configuration.hints) = (77, true)
         configuration.samplePrompt = "yes: \"no\" # 1\n"
         configuration.data = "1e3"
         configuration.learningRate = 1.0 / 3
@@ -58,7 +60,8 @@ import Testing
         "learning-rate: nan", "learning-rate: inf", "learning-rate: -1", "learning-rate: 1e400", "beta2: 1", "heads: 0",
         "d-model: 1000000000", "batch-size: 1000000000", "memory-window: 4097", "memory-window: 0", "memory: sometimes",
         "- layers", "just text", "layers: 3\nlayers: 4", "a: b: c", "? [x]\n: 1", "seed: -1", "data: ''",
-        "curriculum: 5:3", "streams: maybe",
+        "curriculum: 5:3", "streams: maybe", "lessons: 5:3", "sequences: 0", "sequences: some", "hints: 1",
+        "memory-norm: both",
         "tokenizer: letters",
     ]) func unusableFilesAreRefused(yaml: String) {
         #expect(throws: ConfigurationError.self) { try apply(yaml) }

@@ -23,6 +23,18 @@ import Testing
         #expect(loaded.model.parameters.values == original.model.parameters.values)
     }
 
+    /// A folder without the key is of a model whose memories are not normalised; one with it keeps it.
+    @Test func normalisedMemoryIsKept() throws {
+        #expect(try ModelFolder(contentsOf: folder).model.configuration.memoryNorm == .none)
+        try configure("memoryNorm", nil)
+        #expect(try ModelFolder(contentsOf: folder).model.configuration.memoryNorm == .none)
+        let wiring = Wiring(norm: .layer, dModel: 8, vocabulary: original.tokenizer.vocabularySize)
+        try ModelFolder(model: try wiring.model(), tokenizer: original.tokenizer).save(to: folder)
+        let loaded = try ModelFolder(contentsOf: folder)
+        #expect(loaded.model.configuration.memoryNorm == .layer)
+        #expect(loaded.model.parameters["transformer.norm_memory.weight"].allSatisfy { $0 != 1 })
+    }
+
     @Test func savingAgainReplacesTheWhole() throws {
         try Data("stale".utf8).write(to: folder.appending(path: "stale"))
         try original.save(to: folder)
@@ -58,6 +70,7 @@ import Testing
             ("d_model", 9), ("d_model", 0), ("d_model", -8), ("d_model", 1 << 40), ("heads", 3), ("layers", 1 << 40),
             ("vocab", 99), ("positions", 0), ("memory_window", 99), ("memory", "none"), ("format", "other"),
             ("version", 2), ("layers", nil), ("d_ff", "wide"), ("sequence_length", 0), ("key_value", "per-layer"),
+            ("memoryNorm", "layer"), ("memoryNorm", "some"),
         ]
         let file = folder.appending(path: "config.json")
         let data = try Data(contentsOf: file)

@@ -4,9 +4,12 @@ import Testing
 
 @Suite struct DecoderTests {
     private static let routings: [Wiring] = MemoryRouting.allCases.flatMap { memory in
-        KeyValueSharing.allCases.map {
-            Wiring(
-                memory: memory, keyValue: $0, layers: 2, dModel: 24, heads: 2, dFF: 40, vocabulary: 11, positions: 64)
+        KeyValueSharing.allCases.flatMap { keyValue in
+            MemoryNorm.allCases.map {
+                Wiring(
+                    memory: memory, keyValue: keyValue, norm: $0, layers: 2, dModel: 24, heads: 2, dFF: 40,
+                    vocabulary: 11, positions: 64)
+            }
         }
     }
 

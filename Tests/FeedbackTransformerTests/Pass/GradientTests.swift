@@ -8,6 +8,7 @@ import Testing
     @Test(
         arguments: Wiring.all + [
             Wiring(steps: 19, batch: 1, positions: 32), Wiring(keyValue: .perLayer, carry: 4, dropRate: 0.3),
+            Wiring(norm: .layer, carry: 4, dropRate: 0.3),
         ])
     func referenceAgreesWithFiniteDifferences(wiring: Wiring) throws {
         let parameters = wiring.parameters(ReferenceExecutor())

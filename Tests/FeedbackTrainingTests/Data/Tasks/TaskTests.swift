@@ -85,6 +85,30 @@ import Testing
         #expect(lengths == Set(1...20))
     }
 
+    /// A lesson has as many statements or digits as it says, and a program's hints are what a `print` would say there.
+    @Test func lessonsAreAsDifficultAsAsked() throws {
+        let task = VariableAssignment(variables: 3)
+        var random = RandomSource(seed: 4)
+        for difficulty in [1, 2, 7, 30] {
+            for _ in 0..<50 {
+                let lesson = task.lesson(difficulty, using: &random)
+                let words = lesson.tokens.map { task.symbols[Int($0)] }
+                #expect(words.count { $0 == ";" } == difficulty)
+                let hints = try #require(lesson.hints)
+                for end in words.indices where words[end] == ";" {
+                    #expect(lesson.answers[end] < 0 || hints[end] < 0)
+                    guard hints[end] >= 0 else { continue }
+                    // The changed variable's name is before its change, two or three words from the end.
+                    let name = words[words[end - 1].hasPrefix("+") || words[end - 1].hasPrefix("-") ? end - 2 : end - 3]
+                    let asked = words[...end] + ["print", name, ";", "END"]
+                    // An `if` that assigns and does not hold leaves a variable without a value, and no hint there.
+                    #expect(try execute(asked.joined(separator: " ")).last == Int(hints[end]) + 1)
+                }
+            }
+        }
+        #expect(Copying(reversed: true).lesson(3, using: &random).tokens.count == 3 + 1 + 4)
+    }
+
     @Test func whatAModelAnswersIsShown() {
         let task = VariableAssignment(variables: 3)
         let words = "x = 3 ; print x ; print x ; END".split(separator: " ").map {
