@@ -293,7 +293,7 @@ public final class Trainer {
         if let task = (corpus as? TaskCorpus)?.task {
             var random = RandomSource(seed: ~seed)
             let sequence =
-                difficulty.map { task.lesson(DifficultyChoice($0).draw(using: &random), using: &random) }
+                difficulty.map { DifficultyChoice($0).sequence(of: task, using: &random) }
                 ?? task.sequence(using: &random)
             return task.answered(by: modelFolder, sequence: sequence)
         }
@@ -309,23 +309,14 @@ public final class Trainer {
 
 extension RunConfiguration {
     /// Throws where lessons or hints are asked for that there are not.
-    fileprivate func checkLessons(_ task: (any SequenceTask)?) throws(ConfigurationError) {
+    fileprivate func checkLessons(_ task: (any SequenceTask)?) throws {
         guard lessons != nil || hints else { return }
         guard let task, sequences == nil else {
             throw ConfigurationError(
                 "\(lessons == nil ? "hints" : "lessons") is for a task's fresh sequences; leave it out, or use --data "
                     + "variables-3 --sequences fresh")
         }
-        for lesson in lessons?.lessons ?? [] {
-            guard let possible = task.difficulties else {
-                throw ConfigurationError("\(task.name) has no difficulties; leave out lessons")
-            }
-            guard possible.contains(lesson.difficulty.lowerBound), possible.contains(lesson.difficulty.upperBound) else {
-                throw ConfigurationError(
-                    "lessons has the difficulty \(lesson.difficulty.upperBound); \(task.name) has \(possible.lowerBound) "
-                        + "to \(possible.upperBound)")
-            }
-        }
+        for lesson in lessons?.lessons ?? [] { _ = try DifficultyChoice(lesson.difficulty, of: task) }
     }
 
     /// The memories that one batch leaves to the next.

@@ -16,6 +16,7 @@ struct Evaluate: AsyncParsableCommand {
               feedback evaluate model --data novel.txt --split all --json
               feedback evaluate model --precision int8
               feedback evaluate model --reset 64
+              feedback evaluate runs/programs --split test --difficulty 1-20
             """)
 
     @Argument(help: "A model folder, or a run's folder: its newest checkpoint.")
@@ -28,6 +29,11 @@ struct Evaluate: AsyncParsableCommand {
         help: "Which part: of a text the last tenth (validation), the rest (training), or all; of a task also its test."
     )
     var split = CorpusPart.validation
+
+    @Option(
+        help: ArgumentHelp(
+            "Of a task, sequences as difficult as that instead of the standard ones, such as 1-20.", valueName: "range"))
+    var difficulty: Difficulty?
 
     @Option(parsing: .unconditional, help: "Memories a step sees; as many as in training by default.")
     var memoryWindow: Int?
@@ -54,7 +60,7 @@ struct Evaluate: AsyncParsableCommand {
         let folder = try openModel(model)
         let own = try? RunFolder(opening: URL(filePath: model)).configuration().data
         let corpus = try await load(data ?? own ?? KnownCorpus.tinyShakespeare.name, &console)
-        let stream = try corpus.stream(split, folder.tokenizer)
+        let stream = try stream(of: corpus, folder.tokenizer)
         let window = memoryWindow ?? folder.memoryWindow
         guard window >= 1 && window <= folder.model.configuration.window else {
             throw ConfigurationError(
@@ -84,10 +90,31 @@ struct Evaluate: AsyncParsableCommand {
                 format: "loss %.4f nats, %.4f bits per character, perplexity %.3f, accuracy %.2f %%", evaluation.loss,
                 evaluation.bitsPerCharacter, evaluation.perplexity, 100 * evaluation.accuracy))
         print(
-            "\(grouped(evaluation.tokens)) tokens of \(corpus.name) (\(split.rawValue)), each from the memory of up to "
+            "\(grouped(evaluation.tokens)) tokens of \(corpus.name) (\(split.rawValue)"
+                + (difficulty.map { ", difficulty \($0.range.text)" } ?? "") + "), each from the memory of up to "
                 + "\(window) before it, "
                 + (reset.map { "memory forgotten every \($0) tokens" } ?? "memory carried")
                 + ", in \(evaluator.streams) streams")
+    }
+}
+
+extension Evaluate {
+    private func stream(of corpus: any Corpus, _ tokenizer: Tokenizer) throws -> TokenStream {
+        guard let difficulty else { return try corpus.stream(split, tokenizer) }
+        guard let task = corpus as? TaskCorpus else {
+            throw ConfigurationError("\(corpus.name) is a text; leave out --difficulty, or give a task as --data")
+        }
+        return try task.stream(split, tokenizer, difficulty: difficulty.range)
+    }
+}
+
+/// How difficult a task's sequences are: a number or a range.
+struct Difficulty: ExpressibleByArgument {
+    let range: ClosedRange<Int>
+
+    init?(argument: String) {
+        guard let range = Lessons.difficulty(Substring(argument)) else { return nil }
+        self.range = range
     }
 }
 

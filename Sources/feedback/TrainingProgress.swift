@@ -102,5 +102,6 @@ struct TrainingProgress {
 }
 
 extension ClosedRange<Int> {
-    fileprivate var text: String { lowerBound == upperBound ? "\(lowerBound)" : "\(lowerBound) to \(upperBound)" }
+    /// As people write it.
+    var text: String { lowerBound == upperBound ? "\(lowerBound)" : "\(lowerBound) to \(upperBound)" }
 }

@@ -30,6 +30,13 @@ public struct Lessons: Equatable, Sendable, CustomStringConvertible {
     /// At least one; the first starts at step 0.
     public let lessons: [Lesson]
 
+    /// Lessons of which each but the first begins when so much of the one before is right.
+    public init(_ first: ClosedRange<Int>, then later: [(percent: Double, difficulty: ClosedRange<Int>)] = []) {
+        lessons =
+            [Lesson(start: .step(0), difficulty: first)]
+            + later.map { Lesson(start: .accuracy($0.percent), difficulty: $0.difficulty) }
+    }
+
     /// Reads `start:difficulty` pairs. Throws with what is wrong with them.
     public init(_ text: String) throws(ConfigurationError) {
         var lessons: [Lesson] = []
@@ -60,7 +67,8 @@ public struct Lessons: Equatable, Sendable, CustomStringConvertible {
         return Double(text.dropLast()).flatMap { (0...100).contains($0) ? .accuracy($0) : nil }
     }
 
-    private static func difficulty(_ text: Substring) -> ClosedRange<Int>? {
+    /// A number or a range from 1 to 10000; nil where the text is neither.
+    public static func difficulty(_ text: Substring) -> ClosedRange<Int>? {
         let bounds = text.split(separator: "-", omittingEmptySubsequences: false).map { Int($0) }
         guard (1...2).contains(bounds.count), let easiest = bounds[0], let hardest = bounds.last!,
             1 <= easiest, easiest <= hardest, hardest <= 10_000

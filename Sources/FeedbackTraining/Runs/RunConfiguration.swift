@@ -114,6 +114,8 @@ public struct RunConfiguration: Equatable, Sendable {
         case labml
         /// labml's notebook.
         case labmlNotebook = "labml-notebook"
+        /// Programs to be run in the head, from short ones to the paper's: the recipe of Documentation/Results.md.
+        case programs
         /// The size and the schedule of nanoGPT's Shakespeare example for a CPU.
         case nanogptCPU = "nanogpt-cpu"
     }
@@ -124,6 +126,11 @@ public struct RunConfiguration: Equatable, Sendable {
             // What two minutes are best spent on: Documentation/Results.md.
             (layers, learningRate) = (2, 4e-3)
             (length, evalInterval) = (.seconds(110), 500)
+        case .programs:
+            (data, lessons, hints) = ("variables-3", Lessons(2...30, then: [(95, 2...100)]), true)
+            (layers, dModel, dFF, sequenceLength, batchSize, memoryWindow) = (2, 64, 256, 32, 32, 64)
+            (learningRate, minimumLearningRate, weightDecay) = (1e-3, 1e-5, 0.01)
+            (length, evalInterval, sampleInterval, checkpointInterval) = (.steps(70_000), 2500, 2500, 2500)
         case .nanogptCPU: break
         case .labml, .labmlNotebook:
             (layers, dModel, heads, dFF, memoryNorm) = (6, 512, 8, 2048, .none)

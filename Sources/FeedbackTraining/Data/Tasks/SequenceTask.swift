@@ -115,6 +115,14 @@ public struct TaskCorpus: Corpus {
 
     /// The sequences of a part, one after the other.
     public func stream(_ part: CorpusPart, _ tokenizer: Tokenizer) throws -> TokenStream {
+        try stream(part, tokenizer, difficulty: nil)
+    }
+
+    /// As many sequences of other difficulties as a part has of the standard one.
+    public func stream(
+        _ part: CorpusPart, _ tokenizer: Tokenizer, difficulty: ClosedRange<Int>?
+    ) throws -> TokenStream {
+        let choice = try difficulty.map { try DifficultyChoice($0, of: task) }
         guard tokenizer == (try self.tokenizer(nil)) else {
             throw CorpusError("the model's tokens are not those of \(name)")
         }
@@ -123,7 +131,7 @@ public struct TaskCorpus: Corpus {
         for part in parts {
             var random = RandomSource(seed: UInt64(CorpusPart.allCases.firstIndex(of: part)!))
             for _ in 0..<counts[part]! {
-                let sequence = task.sequence(using: &random)
+                let sequence = choice?.sequence(of: task, using: &random) ?? task.sequence(using: &random)
                 inputs += sequence.tokens
                 targets += sequence.answers
             }

@@ -46,8 +46,7 @@ public struct TaskLoader: BatchLoader {
     private func draw(_ row: Int, number: Int, _ choice: DifficultyChoice?) -> TaskSequence {
         var ofRow = RandomSource(seed: seed ^ (UInt64(row) &* 0x9e37_79b9_7f4a_7c15))
         var random = RandomSource(seed: ofRow.next() &+ UInt64(number))
-        guard let choice else { return task.sequence(using: &random) }
-        return task.lesson(choice.draw(using: &random), using: &random)
+        return choice?.sequence(of: task, using: &random) ?? task.sequence(using: &random)
     }
 
     public mutating func next() -> Batch {
@@ -108,6 +107,21 @@ struct DifficultyChoice: Sendable {
             sum += 1 / Double(n)
             return sum
         }
+    }
+
+    /// Throws where the task knows no such difficulties.
+    init(_ range: ClosedRange<Int>, of task: any SequenceTask) throws(CorpusError) {
+        guard let possible = task.difficulties else { throw CorpusError("\(task.name) has no difficulties to choose from") }
+        guard possible.lowerBound <= range.lowerBound, range.upperBound <= possible.upperBound else {
+            throw CorpusError(
+                "\(task.name) has the difficulties \(possible.lowerBound) to \(possible.upperBound), not "
+                    + "\(range.lowerBound) to \(range.upperBound)")
+        }
+        self.init(range)
+    }
+
+    func sequence(of task: any SequenceTask, using random: inout RandomSource) -> TaskSequence {
+        task.lesson(draw(using: &random), using: &random)
     }
 
     func draw(using random: inout RandomSource) -> Int {
