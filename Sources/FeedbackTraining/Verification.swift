@@ -39,7 +39,8 @@ public struct Fixture {
         }
         configuration = ModelConfiguration(
             memory: try choice("memory"), keyValue: try choice("key_value"),
-            memoryNorm: file.metadata["memory_norm"] == nil ? .none : try choice("memory_norm"), layers: try number("layers"),
+            memoryNorm: file.metadata["memory_norm"] == nil ? .none : try choice("memory_norm"),
+            layers: try number("layers"),
             dModel: try number("d_model"), heads: try number("heads"), dFF: try number("d_ff"),
             vocabulary: try number("vocab"), positions: try number("positions"))
         try configuration.validate()

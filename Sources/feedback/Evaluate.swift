@@ -32,7 +32,8 @@ struct Evaluate: AsyncParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Of a task, sequences as difficult as that instead of the standard ones, such as 1-20.", valueName: "range"))
+            "Of a task, sequences as difficult as that instead of the standard ones, such as 1-20.", valueName: "range")
+    )
     var difficulty: Difficulty?
 
     @Option(parsing: .unconditional, help: "Memories a step sees; as many as in training by default.")

@@ -27,7 +27,8 @@ struct TrainingProgress {
         console.print(
             "\(grouped(trainer.parameterCount)) parameters, \(configuration.memory.rawValue) memory; "
                 + "\(grouped(trainer.totalSteps)) steps of \(grouped(trainer.tokensPerStep)) tokens from "
-                + configuration.data + (trainer.stepsPerEpoch.map { ", an epoch is \(grouped($0)) steps" } ?? ", drawn afresh")
+                + configuration.data
+                + (trainer.stepsPerEpoch.map { ", an epoch is \(grouped($0)) steps" } ?? ", drawn afresh")
                 + (difficulty.map { ", difficulty \($0.text)" } ?? "") + "; "
                 + "\(configuration.threads) threads, \(configuration.precision.rawValue)")
         console.print("run folder: \(folder.relativePath)")

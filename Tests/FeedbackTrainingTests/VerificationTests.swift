@@ -4,7 +4,8 @@ import Foundation
 import Testing
 
 let fixtures = [
-    "feedback-kv", "feedback-original", "feedback-kv-last", "feedback-kv-norm", "feedback-original-norm", "transformer-kv",
+    "feedback-kv", "feedback-original", "feedback-kv-last", "feedback-kv-norm", "feedback-original-norm",
+    "transformer-kv",
     "transformer",
 ]
 

@@ -21,7 +21,8 @@ struct Wiring: CustomTestStringConvertible {
 
     var configuration: ModelConfiguration {
         ModelConfiguration(
-            memory: memory, keyValue: keyValue, memoryNorm: norm, layers: layers, dModel: dModel, heads: heads, dFF: dFF,
+            memory: memory, keyValue: keyValue, memoryNorm: norm, layers: layers, dModel: dModel, heads: heads,
+            dFF: dFF,
             vocabulary: vocabulary, positions: positions, memoryWindow: window)
     }
     func dropout(_ batch: Int) -> Dropout? {

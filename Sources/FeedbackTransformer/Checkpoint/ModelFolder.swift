@@ -58,7 +58,8 @@ public struct ModelFolder: Sendable {
         }
         let configuration = ModelConfiguration(
             memory: file.memory, keyValue: file.keyValue, memoryNorm: file.memoryNorm ?? .none, layers: file.layers,
-            dModel: file.dModel, heads: file.heads, dFF: file.dFF, vocabulary: file.vocabulary, positions: file.positions, memoryWindow: file.memoryWindow)
+            dModel: file.dModel, heads: file.heads, dFF: file.dFF, vocabulary: file.vocabulary,
+            positions: file.positions, memoryWindow: file.memoryWindow)
         do {
             try configuration.validate()
         } catch {
@@ -87,7 +88,8 @@ public struct ModelFolder: Sendable {
         let data = try encoder.encode(
             Configuration(
                 memory: c.memory, keyValue: c.keyValue, memoryNorm: c.memoryNorm, layers: c.layers, dModel: c.dModel,
-                heads: c.heads, dFF: c.dFF, vocabulary: c.vocabulary, positions: c.positions, memoryWindow: c.memoryWindow,
+                heads: c.heads, dFF: c.dFF, vocabulary: c.vocabulary, positions: c.positions,
+                memoryWindow: c.memoryWindow,
                 sequenceLength: sequenceLength))
         try writeFile(folder.appending(path: "config.json")) { try $0.write(contentsOf: data) }
         try tokenizer.write(to: folder.appending(path: "tokenizer.json"))

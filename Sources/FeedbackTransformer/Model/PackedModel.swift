@@ -95,7 +95,10 @@ final class PackedModel: @unchecked Sendable {
                 bias: table["\(prefix).value.linear.bias"],
                 norm: configuration.memoryNorm == .none
                     ? nil
-                    : (table.parameter("transformer.norm_memory.weight"), table.parameter("transformer.norm_memory.bias"))
+                    : (
+                        table.parameter("transformer.norm_memory.weight"),
+                        table.parameter("transformer.norm_memory.bias")
+                    )
             )
         }
         generator = linear("generator", V, D, norm: "transformer.norm")

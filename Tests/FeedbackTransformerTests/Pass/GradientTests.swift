@@ -56,7 +56,12 @@ import Testing
         Wiring(steps: 3, batch: 67),
     ]
 
-    @Test(arguments: Wiring.all, sizes) func engineAgreesWithReference(wiring: Wiring, size: Wiring) throws {
+    /// Every wiring; those with normalised memories in the sizes that cut blocks, spans and tiles in other places.
+    static let sizedWirings = Wiring.all.flatMap { wiring in
+        (wiring.norm == .none ? sizes : [sizes[0], sizes[1], sizes[4], sizes[7], sizes[8]]).map { (wiring, $0) }
+    }
+
+    @Test(arguments: sizedWirings) func engineAgreesWithReference(wiring: Wiring, size: Wiring) throws {
         for precision in Precision.allCases where precision.isSupported {
             try expectAgreement(wiring, size, precision)
         }

@@ -111,7 +111,9 @@ struct DifficultyChoice: Sendable {
 
     /// Throws where the task knows no such difficulties.
     init(_ range: ClosedRange<Int>, of task: any SequenceTask) throws(CorpusError) {
-        guard let possible = task.difficulties else { throw CorpusError("\(task.name) has no difficulties to choose from") }
+        guard let possible = task.difficulties else {
+            throw CorpusError("\(task.name) has no difficulties to choose from")
+        }
         guard possible.lowerBound <= range.lowerBound, range.upperBound <= possible.upperBound else {
             throw CorpusError(
                 "\(task.name) has the difficulties \(possible.lowerBound) to \(possible.upperBound), not "

@@ -22,10 +22,13 @@ import Testing
         streams: Bool, difficulty: ClosedRange<Int>? = nil, seed: UInt64 = 1, hints: Bool = false
     ) -> TaskLoader {
         TaskLoader(
-            Counting(), sequenceLength: 5, batchSize: 3, streams: streams, hints: hints, difficulty: difficulty, seed: seed)
+            Counting(), sequenceLength: 5, batchSize: 3, streams: streams, hints: hints, difficulty: difficulty,
+            seed: seed)
     }
 
-    private func row(_ r: Int, _ batch: Batch) -> [Int32] { (0..<batch.steps).map { batch.inputs[$0 * batch.rows + r] } }
+    private func row(_ r: Int, _ batch: Batch) -> [Int32] {
+        (0..<batch.steps).map { batch.inputs[$0 * batch.rows + r] }
+    }
 
     /// A row's sequences follow each other through the batches; no two rows have the same, and every seed has others.
     @Test func streamsGoOnFromBatchToBatch() {
@@ -95,7 +98,8 @@ import Testing
         let changes: [(inout LoaderCursor) -> Void] = [
             { $0.rows = nil }, { $0.rows!.removeLast() }, { $0.random = [1, 2, 3, 4] }, { $0.rows![0].place = 9 },
             { $0.rows![1].place = -1 }, { $0.rows![1].sequence = -1 }, { $0.rows![0].easiest = 4 },
-            { ($0.rows![0].easiest, $0.rows![0].hardest) = (4, 3) }, { ($0.rows![0].easiest, $0.rows![0].hardest) = (1, .max) },
+            { ($0.rows![0].easiest, $0.rows![0].hardest) = (4, 3) },
+            { ($0.rows![0].easiest, $0.rows![0].hardest) = (1, .max) },
         ]
         for (index, change) in changes.enumerated() {
             var cursor = good
