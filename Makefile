@@ -5,8 +5,6 @@
 
 SWIFT ?= swift
 FEEDBACK = .build/release/feedback
-PROGRAMS = --layers 2 --d-model 64 --d-ff 256 --sequence-length 32 --batch-size 32 --learning-rate 1e-3 --eval-interval 4000 \
-	--sample-interval 2000 --checkpoint-interval 4000
 
 # Homebrew's headers and libraries are not on the compiler's own paths.
 ifeq ($(shell uname), Darwin)
@@ -31,8 +29,10 @@ demo: build
 		&& $(FEEDBACK) generate $$run --prompt "ROMEO:" --max-tokens 600 --temperature 0.8 --echo; \
 	else \
 		echo "Then programs: what does each print? The model's answers, right and wrong, appear below." \
-		&& $(FEEDBACK) train --preset demo --data variables-3 $(PROGRAMS) --output $$run \
-		&& echo && echo "Programs that it has never seen ($(FEEDBACK) evaluate $$run --split test):" \
+		&& $(FEEDBACK) train --preset programs --lessons 0:2-20 --seconds 110 --sample-interval 1000 --output $$run \
+		&& echo && echo "Programs of up to 20 statements ($(FEEDBACK) evaluate $$run --split test --difficulty 1-20):" \
+		&& $(FEEDBACK) evaluate $$run --split test --difficulty 1-20 \
+		&& echo && echo "Programs of 100, as in the paper ($(FEEDBACK) evaluate $$run --split test):" \
 		&& $(FEEDBACK) evaluate $$run --split test; \
 	fi
 

@@ -54,33 +54,17 @@ public final class Trainer {
         let streams = asked.streams ?? corpus.readsAsStreams
         configuration.streams = streams
         if streams { configuration.memoryWindow = asked.memoryWindow ?? asked.sequenceLength }
-        let task = corpus as? TaskCorpus
-        try configuration.checkLessons(task?.task)
-        // A task's sequences are drawn while training, unless a number of them is asked for.
-        let fresh = task.flatMap { configuration.sequences == nil ? $0.task : nil }
-        let source: any Corpus = configuration.sequences.flatMap { task?.with(training: $0) } ?? corpus
-        let training = fresh == nil ? try source.stream(.training, tokenizer) : nil
+        let data = try TrainingData(asked, corpus, tokenizer)
         validation = try corpus.stream(.validation, tokenizer)
         guard validation.count > 0 else {
             throw CorpusError(
-                "\(corpus.name) has \((training?.count ?? 0) + 2) \(tokenizer.kind.rawValue); it needs at least 20")
+                "\(corpus.name) has \((data.stream?.count ?? 0) + 2) \(tokenizer.kind.rawValue); it needs at least 20")
         }
         self.corpus = corpus
-        dataDigest = digest([training, validation].compactMap(\.self).flatMap { [$0.inputs, $0.targets] })
-        loaders = try configuration.stages.enumerated().map { index, stage in
-            let length = stage.sequenceLength
-            let batchSize = configuration.batchSize(sequenceLength: length)
-            let seed = UInt64(configuration.seed) &+ UInt64(index) << 32
-            guard let training else {
-                return TaskLoader(
-                    fresh!, sequenceLength: length, batchSize: batchSize, streams: streams,
-                    hints: configuration.hints, difficulty: configuration.lessons?.lessons[0].difficulty, seed: seed)
-            }
-            if streams { return try StreamLoader(training, sequenceLength: length, batchSize: batchSize) }
-            return try ShuffledLoader(training, sequenceLength: length, batchSize: batchSize, seed: seed)
-        }
+        dataDigest = digest([data.stream, validation].compactMap(\.self).flatMap { [$0.inputs, $0.targets] })
+        loaders = data.loaders
         let tokensPerStep = configuration.sequenceLength * configuration.batchSize * configuration.accumulate
-        stepsPerEpoch = training.map { max(1, $0.count / tokensPerStep) }
+        stepsPerEpoch = data.stream.map { max(1, $0.count / tokensPerStep) }
         guard configuration.precision.isSupported else {
             throw ConfigurationError(
                 "this CPU does not compute in \(configuration.precision.rawValue); use --precision float32")
@@ -289,7 +273,7 @@ public final class Trainer {
     /// What the model makes of the sample prompt, at a temperature of 0.8, or its answers to a fresh sequence of a task; the
     /// same for the same step.
     public func sample(length: Int = 200) throws -> String {
-        let seed = UInt64(configuration.seed &+ step)
+        let seed = UInt64(truncatingIfNeeded: configuration.seed &+ step)
         if let task = (corpus as? TaskCorpus)?.task {
             var random = RandomSource(seed: ~seed)
             let sequence =
@@ -308,17 +292,6 @@ public final class Trainer {
 }
 
 extension RunConfiguration {
-    /// Throws where lessons or hints are asked for that there are not.
-    fileprivate func checkLessons(_ task: (any SequenceTask)?) throws {
-        guard lessons != nil || hints else { return }
-        guard let task, sequences == nil else {
-            throw ConfigurationError(
-                "\(lessons == nil ? "hints" : "lessons") is for a task's fresh sequences; leave it out, or use --data "
-                    + "variables-3 --sequences fresh")
-        }
-        for lesson in lessons?.lessons ?? [] { _ = try DifficultyChoice(lesson.difficulty, of: task) }
-    }
-
     /// The memories that one batch leaves to the next.
     var carry: Int { streams == true ? memoryWindow ?? sequenceLength : 0 }
 

@@ -14,7 +14,8 @@ struct Train: AsyncParsableCommand {
               feedback train --preset demo
               feedback train --preset nanogpt-cpu --memory per-layer --seed 2 --output runs/parallel
               feedback train --data novel.txt --d-model 256 --heads 8 --layers 6 --d-ff 1024 --steps 5000
-              feedback train --data variables-3 --batch-size 64
+              feedback train --preset programs --data variables-5 --memory-window 128
+              feedback train --data reverse --lessons 0:1-5,95%:1-20
               feedback train --resume runs/parallel
 
             The first Ctrl-C finishes the step, saves and stops; the second stops at once.
