@@ -2,7 +2,8 @@ import Dispatch
 import Foundation
 import Synchronization
 
-/// Turns the first Ctrl-C, or a request to terminate, into a wish to stop; the second Ctrl-C stops at once.
+/// Turns the first Ctrl-C, request to terminate, closed terminal or warning of a batch system (SIGUSR1) into a wish to stop; the
+/// second stops at once. A reader of the output that goes away ends nothing.
 final class Interruption: Sendable {
     private let received = Atomic<Int32>(0)
 
@@ -12,15 +13,18 @@ final class Interruption: Sendable {
         return signal == 0 ? nil : signal
     }
 
-    /// The exit status that tells of a signal: 130 for an interruption, 143 for a termination.
+    /// The exit status that tells of a signal: 128 and its number, so 130 for an interruption, 143 for a termination.
     var exitStatus: Int32? { signal.map { 128 + $0 } }
 
     /// - Parameter notice: called at the first signal.
     init(notice: @escaping @Sendable () -> Void) {
         // A queue of its own gets a thread of its own: with one core, work keeps the only one of the global queues.
         let queue = DispatchQueue(label: "interruption")
-        for number in [SIGINT, SIGTERM] {
-            Foundation.signal(number, SIG_IGN)
+        _ = Foundation.signal(SIGPIPE, SIG_IGN)
+        for number in [SIGINT, SIGTERM, SIGHUP, SIGUSR1] {
+            let before = Foundation.signal(number, SIG_IGN)
+            // Under nohup a closed terminal means nothing.
+            if number == SIGHUP && unsafeBitCast(before, to: Int.self) == unsafeBitCast(SIG_IGN, to: Int.self) { continue }
             let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
             source.setEventHandler { [self] in
                 let first = received.compareExchange(expected: 0, desired: number, ordering: .relaxed).exchanged

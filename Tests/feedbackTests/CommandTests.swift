@@ -185,7 +185,7 @@ final class Workplace {
         }
     }
 
-    @Test(arguments: [(SIGINT, Int32(130)), (SIGTERM, Int32(143))])
+    @Test(arguments: [(SIGINT, Int32(130)), (SIGTERM, Int32(143)), (SIGUSR1, 128 + SIGUSR1)])
     func interruptedRunsSaveAndGoOn(signal: Int32, status: Int32) throws {
         let place = try Workplace()
         let process = place.process(
@@ -212,6 +212,28 @@ final class Workplace {
         let resumed = try place.run(["train", "--resume", "run", "--max-time", "1s"])
         let name = try #require(names.first { $0.hasPrefix("step-") })
         #expect(resumed.status == 0 && resumed.output > "run/checkpoints/\(name)\n", "\(resumed.errors)")
+    }
+
+    /// `train 2>&1 | tee log` whose tee has gone: what nobody reads ends nothing, and the run still saves when it is asked to stop.
+    @Test func aReaderThatGoesAwayEndsNothing() throws {
+        let place = try Workplace()
+        let process = place.process(
+            ["train"] + place.small + [
+                "--steps", "1000000", "--eval-interval", "5", "--checkpoint-interval", "100000", "--output", "run",
+            ])
+        let output = Pipe()
+        (process.standardOutput, process.standardError) = (output, output)
+        try process.run()
+        try output.fileHandleForWriting.close()
+        try output.fileHandleForReading.close()
+        // Many lines after the reader has gone.
+        let metrics = place.url.appending(path: "run/metrics.jsonl")
+        func lines() -> Int { ((try? Data(contentsOf: metrics)) ?? Data()).count { $0 == 0x0a } }
+        while process.isRunning, lines() < 60 { usleep(10_000) }
+        kill(process.processIdentifier, SIGTERM)
+        process.waitUntilExit()
+        #expect(process.terminationReason == .exit && process.terminationStatus == 143)
+        #expect(try place.run(["train", "--resume", "run", "--max-time", "1s"]).status == 0)
     }
 
     @Test func maximalTimeSavesAndStops() throws {
