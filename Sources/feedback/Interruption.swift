@@ -24,7 +24,9 @@ final class Interruption: Sendable {
         for number in [SIGINT, SIGTERM, SIGHUP, SIGUSR1] {
             let before = Foundation.signal(number, SIG_IGN)
             // Under nohup a closed terminal means nothing.
-            if number == SIGHUP && unsafeBitCast(before, to: Int.self) == unsafeBitCast(SIG_IGN, to: Int.self) { continue }
+            if number == SIGHUP && unsafeBitCast(before, to: Int.self) == unsafeBitCast(SIG_IGN, to: Int.self) {
+                continue
+            }
             let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
             source.setEventHandler { [self] in
                 let first = received.compareExchange(expected: 0, desired: number, ordering: .relaxed).exchanged
