@@ -54,12 +54,12 @@ public final class Trainer {
         let streams = asked.streams ?? corpus.readsAsStreams
         configuration.streams = streams
         if streams { configuration.memoryWindow = asked.memoryWindow ?? asked.sequenceLength }
-        let data = try TrainingData(asked, corpus, tokenizer)
         validation = try corpus.stream(.validation, tokenizer)
         guard validation.count > 0 else {
-            throw CorpusError(
-                "\(corpus.name) has \((data.stream?.count ?? 0) + 2) \(tokenizer.kind.rawValue); it needs at least 20")
+            let count = try corpus.stream(.all, tokenizer).count + 1
+            throw CorpusError("\(corpus.name) has \(count) \(tokenizer.kind.rawValue); it needs at least 20")
         }
+        let data = try TrainingData(asked, corpus, tokenizer)
         self.corpus = corpus
         dataDigest = digest([data.stream, validation].compactMap(\.self).flatMap { [$0.inputs, $0.targets] })
         loaders = data.loaders

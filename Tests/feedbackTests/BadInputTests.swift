@@ -66,6 +66,8 @@ import Testing
             (with("--init", "without-model.safetensors"), "model.safetensors"),
             (with("--init", "damaged"), "not a valid safetensors file"),
             (with("--data", "copy") + ["--tokenizer", "bytes"], "has symbols of its own"),
+            (with("--lessons", "0:1-3"), "lessons is for a task's fresh sequences"),
+            (with("--data", "copy") + ["--lessons", "0:3-1"], "start:difficulty pairs"),
             (["evaluate", "run", "--data", "text.txt", "--split", "test"], "has no test part"),
             (["evaluate", "run", "--data", "copy"], "tokens are not those of copy"),
             (["train", "--resume", "nowhere"], "is not a run"),

@@ -151,10 +151,11 @@ final class Workplace {
     /// Every setting is taken from its flag into the run, none of them at its default.
     @Test func everySettingIsAFlag() throws {
         let values = [
-            "memory": "feedback-last", "key-value": "per-layer", "layers": "2", "d-model": "12", "heads": "3",
+            "memory": "feedback-last", "key-value": "per-layer", "memory-norm": "none", "layers": "2", "d-model": "12",
+            "heads": "3",
             "d-ff": "20", "dropout": "0.25", "memory-window": "9", "position-init": "zero", "data": "text.txt",
             "tokenizer": "words", "streams": "true", "sequence-length": "6", "batch-size": "3",
-            "curriculum": "0:3,1:6", "steps": "2", "optimizer": "noam", "learning-rate": "0.5",
+            "curriculum": "0:3,1:6", "sequences": "12", "steps": "2", "optimizer": "noam", "learning-rate": "0.5",
             "minimum-learning-rate": "0.25", "warmup-steps": "7", "beta2": "0.5", "weight-decay": "0.75",
             "gradient-clip": "2.5", "accumulate": "2", "precision": "float32", "threads": "1", "seed": "5",
             "eval-interval": "2", "sample-interval": "3", "checkpoint-interval": "4", "keep": "5", "patience": "6",
@@ -168,13 +169,17 @@ final class Workplace {
         var (found, plain) = (RunConfiguration(), RunConfiguration())
         plain.length = .epochs(1)
         try found.apply(contentsOf: file)
-        // A run has one of three lengths; a precision other than float32 needs its CPU.
-        for setting in Setting.all where !["epochs", "seconds"].contains(setting.name) {
+        // A run has one of three lengths, a task alone has lessons; a precision other than float32 needs its CPU.
+        for setting in Setting.all where !["epochs", "seconds", "lessons", "hints"].contains(setting.name) {
             #expect(setting.text(found) == values[setting.name], "\(setting.name)")
             if setting.name != "precision" { #expect(setting.text(found) != setting.text(plain), "\(setting.name)") }
         }
         let other = try place.train("other", steps: 1, ["--no-streams"])
         #expect(other.status == 0)
+        let task = try place.train("task", steps: 1, ["--data", "copy", "--lessons", "0:1-3,9:4", "--hints"])
+        #expect(task.status == 0 && task.errors.contains("drawn afresh, difficulty 1 to 3"), "\(task.errors)")
+        try found.apply(contentsOf: place.url.appending(path: "task/config.yaml"))
+        #expect(found.lessons?.description == "0:1-3,9:4" && found.hints && found.sequences == nil)
         for (flag, length) in [("--epochs", "epochs: 1"), ("--seconds", "steps: ")] {
             var small = place.small
             small.replaceSubrange(small.firstIndex(of: "--batch-size")!..., with: ["--batch-size", "400"])

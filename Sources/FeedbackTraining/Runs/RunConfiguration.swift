@@ -127,7 +127,7 @@ public struct RunConfiguration: Equatable, Sendable {
             (layers, learningRate) = (2, 4e-3)
             (length, evalInterval) = (.seconds(110), 500)
         case .programs:
-            (data, lessons, hints) = ("variables-3", Lessons(2...30, then: [(95, 2...100)]), true)
+            (data, lessons, hints) = ("variables-3", Lessons(2...30, then: [(95, 2...100), (98, 50...100)]), true)
             (layers, dModel, dFF, sequenceLength, batchSize, memoryWindow) = (2, 64, 256, 32, 32, 64)
             (learningRate, minimumLearningRate, weightDecay) = (1e-3, 1e-5, 0.01)
             (length, evalInterval, sampleInterval, checkpointInterval) = (.steps(70_000), 2500, 2500, 2500)
