@@ -24,9 +24,12 @@ public struct TokenStream: Equatable, Sendable {
     public let targets: [Int32]
     /// The characters that the targets stand for.
     public let characters: Int
+    /// Where the sequences of a task begin, in order: nothing before is needed there. None in a text.
+    public let starts: [Int]
 
-    public init(inputs: [Int32], targets: [Int32], characters: Int) {
+    public init(inputs: [Int32], targets: [Int32], characters: Int, starts: [Int] = []) {
         precondition(inputs.count == targets.count)
+        self.starts = starts
         self.inputs = inputs
         self.targets = targets
         self.characters = characters

@@ -150,7 +150,8 @@ public struct StreamLoader: BatchLoader {
 
 /// The data as contiguous streams, from its beginning to its end, once: for evaluation.
 ///
-/// The rows are cut where the targets divide most evenly; a row that ends before the others has no more targets.
+/// The rows are cut where the targets divide most evenly, of a task where a sequence begins: what is asked in the middle of a
+/// program cannot be told without its beginning. A row that ends before the others has no more targets.
 public struct SequentialLoader: Sendable {
     public let sequenceLength: Int
     private let stream: TokenStream
@@ -162,7 +163,10 @@ public struct SequentialLoader: Sendable {
         let (targets, rows) = (stream.count, min(batchSize, stream.count))
         self.stream = stream
         self.sequenceLength = sequenceLength
-        ranges = (0..<rows).map { targets * $0 / rows..<targets * ($0 + 1) / rows }
+        let bounds = (0...rows).map { targets * $0 / rows }.map { bound in
+            stream.starts.isEmpty || bound == 0 ? bound : stream.starts.first { $0 >= bound } ?? targets
+        }
+        ranges = zip(bounds, bounds.dropFirst()).map { $0..<$1 }.filter { !$0.isEmpty }
     }
 
     public var rows: Int { ranges.count }

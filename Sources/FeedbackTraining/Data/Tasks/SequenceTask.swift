@@ -127,15 +127,17 @@ public struct TaskCorpus: Corpus {
             throw CorpusError("the model's tokens are not those of \(name)")
         }
         let parts: [CorpusPart] = part == .all ? [.training, .validation, .test] : [part]
-        var (inputs, targets): ([Int32], [Int32]) = ([], [])
+        var (inputs, targets, starts): ([Int32], [Int32], [Int]) = ([], [], [])
         for part in parts {
             var random = RandomSource(seed: UInt64(CorpusPart.allCases.firstIndex(of: part)!))
             for _ in 0..<counts[part]! {
                 let sequence = choice?.sequence(of: task, using: &random) ?? task.sequence(using: &random)
+                starts.append(inputs.count)
                 inputs += sequence.tokens
                 targets += sequence.answers
             }
         }
-        return TokenStream(inputs: inputs, targets: targets, characters: targets.count { $0 >= 0 })
+        return TokenStream(
+            inputs: inputs, targets: targets, characters: targets.count { $0 >= 0 }, starts: starts)
     }
 }
