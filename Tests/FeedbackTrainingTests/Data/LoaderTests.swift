@@ -90,17 +90,17 @@ import Testing
     }
 
     /// Of a task, rows begin where sequences do, and still every target is had once.
-    @Test(arguments: [1, 3, 4, 30]) func sequentialBeginsWithSequences(rows: Int) throws {
+    @Test(arguments: [1, 3, 4, 30]) func sequentialBeginsWithSequences(rows: Int) {
         let starts = [0, 10, 17, 40, 90]
         let inputs = (0..<100).map { Int32($0) }
         let stream = TokenStream(inputs: inputs, targets: inputs, characters: 100, starts: starts)
         var loader = SequentialLoader(stream, sequenceLength: 7, batchSize: rows)
         #expect(loader.rows <= min(rows, 5))
         var seen: [Int32] = []
-        let first = try #require(loader.next())
-        for row in 0..<loader.rows { #expect(starts.contains(Int(first.inputs[row]))) }
-        seen += first.targets
-        while let batch = loader.next() { seen += batch.targets }
+        while let batch = loader.next() {
+            if seen.isEmpty { #expect(batch.inputs.prefix(batch.rows).allSatisfy { starts.contains(Int($0)) }) }
+            seen += batch.targets
+        }
         #expect(seen.filter { $0 >= 0 }.sorted() == inputs)
     }
 
