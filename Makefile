@@ -29,7 +29,8 @@ demo: build
 		&& $(FEEDBACK) generate $$run --prompt "ROMEO:" --max-tokens 600 --temperature 0.8 --echo; \
 	else \
 		echo "Then programs: what does each print? The model's answers, right and wrong, appear below." \
-		&& $(FEEDBACK) train --preset programs --lessons 0:2-20 --seconds 110 --sample-interval 1000 --output $$run \
+		&& $(FEEDBACK) train --preset programs --lessons 0:2-30 --memory-window 32 --minimum-learning-rate 3e-4 --seconds 110 \
+			--sample-interval 1000 --output $$run \
 		&& echo && echo "Programs of up to 20 statements ($(FEEDBACK) evaluate $$run --split test --difficulty 1-20):" \
 		&& $(FEEDBACK) evaluate $$run --split test --difficulty 1-20 \
 		&& echo && echo "Programs of 100, as in the paper ($(FEEDBACK) evaluate $$run --split test):" \
