@@ -124,14 +124,14 @@ public struct RunConfiguration: Equatable, Sendable {
         switch preset {
         case .demo:
             // What two minutes are best spent on: Documentation/Results.md.
-            (layers, learningRate) = (2, 4e-3)
+            (layers, learningRate, memoryNorm) = (2, 4e-3, .none)
             (length, evalInterval) = (.seconds(110), 500)
         case .programs:
             (data, lessons, hints) = ("variables-3", Lessons(2...30, then: [(95, 2...100), (98, 50...100)]), true)
             (layers, dModel, dFF, sequenceLength, batchSize, memoryWindow) = (2, 64, 256, 32, 32, 64)
             (learningRate, minimumLearningRate, weightDecay) = (1e-3, 1e-5, 0.01)
             (length, evalInterval, sampleInterval, checkpointInterval) = (.steps(70_000), 2500, 2500, 2500)
-        case .nanogptCPU: break
+        case .nanogptCPU: memoryNorm = .none
         case .labml, .labmlNotebook:
             (layers, dModel, heads, dFF, memoryNorm) = (6, 512, 8, 2048, .none)
             (optimizer, learningRate, warmupSteps) = (.noam, 1, 2000)
