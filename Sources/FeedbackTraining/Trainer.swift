@@ -229,10 +229,8 @@ public final class Trainer {
     public func trainStep() throws(TrainingError) -> Step {
         let start = ContinuousClock.now
         enter(stage: configuration.stages.lastIndex { $0.start <= step }!)
-        if let difficulty, var loader = loader as? TaskLoader {
-            loader.difficulty = difficulty
-            self.loader = loader
-        }
+        loader.difficulty = difficulty
+        if loader.beginsAnew { pass.forget() }
         let batches = (0..<configuration.accumulate).map { _ in loader.next() }
         let dropout =
             configuration.dropout > 0

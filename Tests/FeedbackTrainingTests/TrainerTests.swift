@@ -201,6 +201,24 @@ func smallConfiguration() -> RunConfiguration {
         #expect { try trainer.trainStep() } throws: { "\($0)".contains("the gradient is not finite") }
     }
 
+    /// A task's rows go on with their memories, but begin without any now and then: a model must learn to begin.
+    @Test func tasksBeginAnewNowAndThen() throws {
+        var configuration = smallConfiguration()
+        (configuration.length, configuration.memoryWindow) = (.steps(100), 8)
+        let corpus = TaskCorpus(Copying(reversed: true), training: 1, validation: 20, test: 1)
+        let (one, forgetful) = (
+            try Trainer(configuration, corpus: corpus), try Trainer(configuration, corpus: corpus)
+        )
+        func stepsAreEqual() throws -> Bool {
+            forgetful.pass.forget()
+            return try one.trainStep().loss == forgetful.trainStep().loss
+        }
+        #expect(try stepsAreEqual())
+        for _ in 2...64 { _ = (try one.trainStep(), try forgetful.trainStep()) }
+        #expect(try stepsAreEqual())
+        #expect(try !stepsAreEqual())
+    }
+
     /// Training ends when the loss has not fallen for so many validations, also where it goes on from a checkpoint.
     @Test func patienceEndsARun() throws {
         var configuration = smallConfiguration()

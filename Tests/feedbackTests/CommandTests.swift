@@ -252,12 +252,15 @@ final class Workplace {
     }
 
     /// Killed at random moments while it saves after every step, a run always has a whole checkpoint, and ends with the
-    /// same bytes as one that was left alone.
-    @Test func killedRunsGoOn() throws {
+    /// same bytes as one that was left alone: of a text, and of a task's fresh sequences across its lessons.
+    @Test(arguments: [
+        ["--curriculum", "0:8,15:16", "--accumulate", "2"],
+        ["--data", "reverse", "--lessons", "0:1-4,25:2-9,1%:20", "--eval-interval", "1000"],
+        ["--data", "reverse", "--lessons", "0:1-4,25:2-9,1%:20", "--eval-interval", "1000", "--threads", "1"],
+    ])
+    func killedRunsGoOn(settings: [String]) throws {
         let place = try Workplace()
-        let often = [
-            "--checkpoint-interval", "1", "--eval-interval", "7", "--curriculum", "0:8,15:16", "--accumulate", "2",
-        ]
+        let often = ["--checkpoint-interval", "1", "--eval-interval", "7"] + settings
         #expect(try place.train("whole", steps: 60, often).status == 0)
         var arguments = ["train"] + place.small + ["--steps", "60", "--output", "run"] + often
         var kills = 0

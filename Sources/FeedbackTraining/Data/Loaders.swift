@@ -14,15 +14,28 @@ public protocol BatchLoader: Sendable {
     var sequenceLength: Int { get }
     /// B.
     var batchSize: Int { get }
+    /// How difficult the sequences drawn from now on are, where there is a choice.
+    var difficulty: ClosedRange<Int>? { get set }
+    /// Whether the next batch begins anew in every row: no memory of the one before belongs to it.
+    var beginsAnew: Bool { get }
     mutating func next() -> Batch
     var cursor: LoaderCursor { get }
     /// Goes on from a cursor of a loader like this one.
     mutating func resume(at cursor: LoaderCursor) throws(CorpusError)
 }
 
+extension BatchLoader {
+    public var difficulty: ClosedRange<Int>? {
+        get { nil }
+        set {}
+    }
+    public var beginsAnew: Bool { false }
+}
+
 /// Where a loader is, to go on from there.
 public struct LoaderCursor: Codable, Equatable, Sendable {
     var epoch: Int
+    /// In the epoch, or batches since rows began anew.
     var position: Int
     /// The random source at the start of the epoch, where there is one.
     var random: [UInt64]?

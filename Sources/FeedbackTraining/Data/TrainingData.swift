@@ -6,6 +6,8 @@ struct TrainingData {
     let loaders: [any BatchLoader]
     /// What the loaders read again and again; nil where a task's sequences are drawn afresh.
     let stream: TokenStream?
+    /// How many steps a task's rows go on as streams before they begin anew.
+    private static let stepsInStreams = 64
 
     /// Throws where the corpus has too little, or not what is asked of it.
     init(_ configuration: RunConfiguration, _ corpus: any Corpus, _ tokenizer: Tokenizer) throws {
@@ -22,7 +24,8 @@ struct TrainingData {
             let seed = UInt64(configuration.seed) &+ UInt64(index) << 32
             if let fresh {
                 return TaskLoader(
-                    fresh, sequenceLength: length, batchSize: batchSize, streams: streams, hints: configuration.hints,
+                    fresh, sequenceLength: length, batchSize: batchSize,
+                    period: streams ? Self.stepsInStreams * configuration.accumulate : 1, hints: configuration.hints,
                     difficulty: configuration.lessons?.lessons[0].difficulty, seed: seed)
             }
             if streams { return try StreamLoader(stream!, sequenceLength: length, batchSize: batchSize) }

@@ -131,6 +131,7 @@ public struct RunConfiguration: Equatable, Sendable {
             (layers, dModel, dFF, sequenceLength, batchSize, memoryWindow) = (2, 64, 256, 32, 32, 64)
             (learningRate, minimumLearningRate, weightDecay) = (1e-3, 1e-5, 0.01)
             (length, evalInterval, sampleInterval, checkpointInterval) = (.steps(70_000), 2500, 2500, 2500)
+            if Precision.bfloat16.isSupported { precision = .bfloat16 }
         case .nanogptCPU: memoryNorm = .none
         case .labml, .labmlNotebook:
             (layers, dModel, heads, dFF, memoryNorm) = (6, 512, 8, 2048, .none)

@@ -3,8 +3,8 @@ import FeedbackTransformer
 /// A task's sequences for training, drawn when they are needed, without end: no sequence is seen twice.
 ///
 /// Every row of the batch has sequences of its own, one after the other. With streams a batch goes on in every row where the
-/// one before ended; without, every row begins a new sequence with every batch, and what the batch cuts off is never seen.
-/// A row's n-th sequence depends on seed, row, n and difficulty alone, so a cursor is a few numbers a row.
+/// one before ended, but for one in so many, with which all rows begin new sequences without memory: or a model would never
+/// learn to begin. Without streams that is every batch; what is cut off then is never seen. A row's n-th sequence depends on seed, row, n and difficulty alone, so a cursor is a few numbers a row.
 public struct TaskLoader: BatchLoader {
     public let sequenceLength: Int
     public let batchSize: Int
@@ -13,7 +13,9 @@ public struct TaskLoader: BatchLoader {
         didSet { if difficulty != oldValue { choice = difficulty.map(DifficultyChoice.init) } }
     }
     private let task: any SequenceTask
-    private let streams: Bool
+    /// Batches from one that begins anew to the next.
+    private let period: Int
+    private var batches = 0
     private let hints: Bool
     private let seed: UInt64
     private var choice: DifficultyChoice?
@@ -25,13 +27,15 @@ public struct TaskLoader: BatchLoader {
         var sequence: TaskSequence
     }
 
-    /// - Parameter hints: whether a sequence's hints are to be predicted too.
+    /// - Parameters:
+    ///   - period: batches from one that begins anew to the next; 1 without streams.
+    ///   - hints: whether a sequence's hints are to be predicted too.
     public init(
-        _ task: any SequenceTask, sequenceLength: Int, batchSize: Int, streams: Bool, hints: Bool,
+        _ task: any SequenceTask, sequenceLength: Int, batchSize: Int, period: Int, hints: Bool,
         difficulty: ClosedRange<Int>?, seed: UInt64
     ) {
         (self.task, self.sequenceLength, self.batchSize) = (task, sequenceLength, batchSize)
-        (self.streams, self.hints, self.difficulty, self.seed) = (streams, hints, difficulty, seed)
+        (self.period, self.hints, self.difficulty, self.seed) = (period, hints, difficulty, seed)
         choice = difficulty.map(DifficultyChoice.init)
         rows = []
         for row in 0..<batchSize { rows.append(begin(row, number: 0)) }
@@ -49,12 +53,16 @@ public struct TaskLoader: BatchLoader {
         return choice?.sequence(of: task, using: &random) ?? task.sequence(using: &random)
     }
 
+    public var beginsAnew: Bool { batches % period == 0 }
+
     public mutating func next() -> Batch {
         let (T, B) = (sequenceLength, batchSize)
         var inputs = Array(repeating: Int32(0), count: T * B)
         var targets = inputs
+        let beginsAnew = beginsAnew
+        batches = batches % period + 1
         for r in 0..<B {
-            if !streams && rows[r].cursor.place > 0 { rows[r] = begin(r, number: rows[r].cursor.sequence + 1) }
+            if beginsAnew && rows[r].cursor.place > 0 { rows[r] = begin(r, number: rows[r].cursor.sequence + 1) }
             for t in 0..<T {
                 // A sequence may be empty.
                 while rows[r].cursor.place == rows[r].sequence.tokens.count {
@@ -70,11 +78,14 @@ public struct TaskLoader: BatchLoader {
         return Batch(steps: T, rows: B, inputs: inputs, targets: targets)
     }
 
-    public var cursor: LoaderCursor { LoaderCursor(epoch: 0, position: 0, rows: rows.map(\.cursor)) }
+    public var cursor: LoaderCursor { LoaderCursor(epoch: 0, position: batches, rows: rows.map(\.cursor)) }
 
     public mutating func resume(at cursor: LoaderCursor) throws(CorpusError) {
         let unfit = CorpusError("the checkpoint's place in the data does not fit the data")
-        guard let cursors = cursor.rows, cursors.count == batchSize, cursor.random == nil else { throw unfit }
+        guard let cursors = cursor.rows, cursors.count == batchSize, cursor.random == nil,
+            (0...period).contains(cursor.position)
+        else { throw unfit }
+        batches = cursor.position
         for (row, cursor) in cursors.enumerated() {
             guard (0...Int(Int32.max)).contains(cursor.sequence), cursor.hasDifficulty else { throw unfit }
             let sequence = draw(row, number: cursor.sequence, cursor.difficulty.map(DifficultyChoice.init))

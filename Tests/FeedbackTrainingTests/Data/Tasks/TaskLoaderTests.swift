@@ -19,10 +19,10 @@ import Testing
     }
 
     private func loader(
-        streams: Bool, difficulty: ClosedRange<Int>? = nil, seed: UInt64 = 1, hints: Bool = false
+        period: Int = 100, difficulty: ClosedRange<Int>? = nil, seed: UInt64 = 1, hints: Bool = false
     ) -> TaskLoader {
         TaskLoader(
-            Counting(), sequenceLength: 5, batchSize: 3, streams: streams, hints: hints, difficulty: difficulty,
+            Counting(), sequenceLength: 5, batchSize: 3, period: period, hints: hints, difficulty: difficulty,
             seed: seed)
     }
 
@@ -32,7 +32,7 @@ import Testing
 
     /// A row's sequences follow each other through the batches; no two rows have the same, and every seed has others.
     @Test func streamsGoOnFromBatchToBatch() {
-        var (one, other) = (loader(streams: true), loader(streams: true, seed: 2))
+        var (one, other) = (loader(), loader(seed: 2))
         var rows = Array(repeating: [Int32](), count: 3)
         var differs = false
         for _ in 0..<80 {
@@ -49,16 +49,36 @@ import Testing
 
     /// Without streams every batch begins new sequences.
     @Test func windowsBeginAnew() {
-        var loader = loader(streams: false)
+        var loader = loader(period: 1)
         for _ in 0..<20 {
+            #expect(loader.beginsAnew)
             let batch = loader.next()
             for r in 0..<3 { #expect(row(r, batch).dropFirst() == [1, 2, 3, 4]) }
         }
     }
 
+    /// Now and then all rows of a stream begin new sequences, wherever they are, and say so before.
+    @Test func streamsBeginAnewNowAndThen() {
+        var loader = loader(period: 3)
+        var numbers = Set<Int>()
+        for batch in 0..<30 {
+            #expect(loader.beginsAnew == (batch % 3 == 0))
+            let given = loader.next()
+            for tokens in (0..<3).map({ row($0, given) }) {
+                switch batch % 3 {
+                case 0: #expect(tokens.dropFirst() == [1, 2, 3, 4])
+                case 1: #expect(tokens.prefix(3) == [5, 6, 7] && tokens[4] == 1)
+                default: #expect(tokens == [2, 3, 4, 5, 6])
+                }
+            }
+            numbers.insert(loader.cursor.rows![0].sequence)
+        }
+        #expect(numbers == Set(0..<20))
+    }
+
     /// A change of difficulty counts for the sequences drawn after it; each length has about as many tokens.
     @Test func difficultyChangesBetweenSequences() {
-        var loader = loader(streams: true)
+        var loader = loader()
         _ = loader.next()
         loader.difficulty = 30...30
         var tokens: [Int32] = []
@@ -73,18 +93,18 @@ import Testing
     }
 
     @Test func hintsAreTargetsOnlyWhereAsked() {
-        var (plain, hinted) = (loader(streams: false), loader(streams: false, hints: true))
+        var (plain, hinted) = (loader(period: 1), loader(period: 1, hints: true))
         #expect(plain.next().targets.dropFirst(3) == [0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1, -1])
         #expect(hinted.next().targets.dropFirst(3) == [0, 0, 0, 2, 2, 2, 3, 3, 3, 4, 4, 4])
     }
 
     /// From any place, in the middle of sequences of different lessons.
-    @Test(arguments: [true, false]) func resumesAnywhere(streams: Bool) throws {
-        var whole = loader(streams: streams, difficulty: 1...9)
+    @Test(arguments: [1, 7, 100]) func resumesAnywhere(period: Int) throws {
+        var whole = loader(period: period, difficulty: 1...9)
         for taken in [0, 1, 4, 30] {
             for _ in 0..<taken { _ = whole.next() }
             whole.difficulty = 2...(10 + taken)
-            var resumed = loader(streams: streams, difficulty: 2...(10 + taken))
+            var resumed = loader(period: period, difficulty: 2...(10 + taken))
             try resumed.resume(at: whole.cursor)
             #expect(resumed.cursor == whole.cursor)
             var copy = whole
@@ -93,10 +113,11 @@ import Testing
     }
 
     @Test func foreignCursorsAreRefused() throws {
-        var loader = loader(streams: true)
+        var loader = loader()
         let good = loader.cursor
         let changes: [(inout LoaderCursor) -> Void] = [
-            { $0.rows = nil }, { $0.rows!.removeLast() }, { $0.random = [1, 2, 3, 4] }, { $0.rows![0].place = 9 },
+            { $0.rows = nil }, { $0.position = -1 }, { $0.position = 101 }, { $0.rows!.removeLast() },
+            { $0.random = [1, 2, 3, 4] }, { $0.rows![0].place = 9 },
             { $0.rows![1].place = -1 }, { $0.rows![1].sequence = -1 }, { $0.rows![0].easiest = 4 },
             { ($0.rows![0].easiest, $0.rows![0].hardest) = (4, 3) },
             { ($0.rows![0].easiest, $0.rows![0].hardest) = (1, .max) },
