@@ -117,6 +117,7 @@ public final class RunRecorder: @unchecked Sendable {  // its timer is only ever
                 $0.metrics.checkpoints.append(RunMetrics.Checkpoint(run: id, step: step, time: now, path: path))
             }
             writeSoon()
+        case .warning: break
         }
     }
 

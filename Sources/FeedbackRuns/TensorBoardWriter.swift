@@ -51,7 +51,7 @@ public final class TensorBoardWriter {
                     ("accuracy", evaluation.accuracy),
                 ].map { scalar($0, $1) })
         case .sample(let step, let sample): try write(step, [text("sample", sample)])
-        case .checkpoint: break
+        case .checkpoint, .warning: break
         }
     }
 

@@ -82,7 +82,7 @@ public final class Evaluator {
     /// The model as it is now. Throws where the loss is not finite.
     ///
     /// - Parameter progress: called with the tokens predicted so far.
-    public func run(progress: (Int) -> Void = { _ in }) throws(ConfigurationError) -> Evaluation {
+    public func run(progress: (Int) -> Void = { _ in }) throws(NotFiniteError) -> Evaluation {
         var loader = loader
         var sum = CrossEntropySum()
         let evaluate = start()
@@ -90,10 +90,7 @@ public final class Evaluator {
             sum += evaluate(batch)
             progress(sum.targets)
         }
-        guard sum.loss.isFinite else {
-            throw ConfigurationError(
-                "the loss is not finite; the model's training has diverged or its files are damaged")
-        }
+        guard sum.loss.isFinite else { throw NotFiniteError("loss") }
         return Evaluation(sum, characters: characters)
     }
 

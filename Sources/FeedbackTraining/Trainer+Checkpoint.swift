@@ -61,13 +61,22 @@ extension Trainer {
         try writeFile(folder.appending(path: "training.json")) { try $0.write(contentsOf: state) }
     }
 
-    /// A run that goes on from its newest checkpoint.
-    public convenience init(resuming run: RunFolder, corpus: some Corpus) throws {
-        let configuration = try run.configuration()
+    /// The settings that may be others when a run goes on: how long, when it tells and saves, with how many threads, and where
+    /// its data is. With other threads, or another length, later steps are not to the bit those that they would have been.
+    public static let changeable: Set = [
+        "data", "steps", "threads", "eval-interval", "sample-interval", "checkpoint-interval", "keep", "patience",
+        "sample-prompt",
+    ]
+
+    /// A run that goes on from its newest checkpoint; where it has none yet, that begins.
+    ///
+    /// - Parameter asked: its own configuration, where it is nil; of another only what is `changeable` may differ. The run's
+    ///   folder has it from then on.
+    public convenience init(resuming run: RunFolder, corpus: some Corpus, asked: RunConfiguration? = nil) throws {
+        let own = try run.configuration()
+        let configuration = asked ?? own
         try self.init(configuration, corpus: corpus)
-        guard let checkpoint = RunFolder.newestCheckpoint(of: run.url) else {
-            throw FileError("\(run.url.path) has no checkpoint yet; start it anew in another folder")
-        }
+        guard let checkpoint = RunFolder.newestCheckpoint(of: run.url) else { return }
         let file = checkpoint.appending(path: "training.json")
         let state: State
         do {
@@ -75,13 +84,16 @@ extension Trainer {
         } catch let error as DecodingError {
             throw FileError("\(file.path) is damaged: \(explain(error))")
         }
+        guard state.step <= totalSteps else {
+            throw ConfigurationError("the run has taken \(state.step) steps; --steps \(totalSteps) is fewer")
+        }
         guard state.version == 1, (0...totalSteps).contains(state.step), (0...state.step).contains(state.updates),
             configuration.stages.indices.contains(state.stage), (0...state.step).contains(state.evaluationsSinceBest),
             (0...Self.mostSkips).contains(state.skips ?? 0)
         else { throw FileError("\(file.path) is damaged or of another version") }
         let settings = Self.settings(self.configuration)
         let then = RunFolder.before.merging(state.settings) { $1 }
-        for name in Setting.all.map(\.name) where settings[name] != then[name] {
+        for name in Setting.all.map(\.name) where settings[name] != then[name] && !Self.changeable.contains(name) {
             throw ConfigurationError(
                 "\(run.url.path)/config.yaml has \(name) \(settings[name] ?? "unset"), but its newest checkpoint was trained "
                     + "with \(name) \(then[name] ?? "unset"); put it back, or start a new run with --init")
@@ -119,6 +131,7 @@ extension Trainer {
         try loader.resume(at: state.loader)
         if self.configuration.streams == true { try resumeMemory(checkpoint.appending(path: "memory.safetensors")) }
         parametersChanged()
+        if configuration != own { try run.write(self.configuration) }
     }
 
     private func resumeMemory(_ url: URL) throws {

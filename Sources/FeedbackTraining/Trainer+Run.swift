@@ -8,6 +8,8 @@ public enum TrainingEvent: Sendable {
     /// The sample prompt and what the model makes of it.
     case sample(step: Int, String)
     case checkpoint(step: Int, URL)
+    /// Something that should be known, and does not end the run.
+    case warning(step: Int, String)
 }
 
 extension Trainer {
@@ -29,7 +31,7 @@ extension Trainer {
     }
 
     /// Trains to the end, validating, sampling and saving at the configured intervals and at the end. The best model so
-    /// far is saved too.
+    /// far is saved too. Where validation or a sample is not finite, training, whose own loss is, goes on with a warning.
     ///
     /// - Parameters:
     ///   - folder: where checkpoints and metrics go; nowhere where nil.
@@ -43,19 +45,38 @@ extension Trainer {
             try folder?.record(event)
             report(event)
         }
-        try folder?.begin(at: step)
+        func unlessNotFinite<Value>(_ what: String, _ body: () throws -> Value) throws -> Value? {
+            do { return try body() } catch is NotFiniteError {
+                let good = best.map { ", the best so far of step \($0.step)" } ?? ""
+                try emit(
+                    .warning(
+                        step: step,
+                        "\(what) is not finite, at a learning rate of \(schedule.learningRate(step: step)); training goes on, "
+                            + "as its own loss is. Where that stays so, begin anew with a smaller --learning-rate or fewer "
+                            + "layers (checkpoints are saved\(good))"))
+                return nil
+            }
+        }
+        try folder?.begin(self)
         defer { folder?.end() }
         do {
             while ending == nil {
                 try emit(.step(try trainStep()))
                 var isBest = false
                 if step == totalSteps || step % configuration.evalInterval == 0 {
-                    let evaluation = try validate()
-                    isBest = note(evaluation)
-                    try emit(.validation(step: step, evaluation))
+                    if let evaluation = try unlessNotFinite("validation's loss", validate) {
+                        isBest = note(evaluation)
+                        try emit(.validation(step: step, evaluation))
+                    } else {
+                        evaluationsSinceBest += 1
+                    }
                 }
                 let ends = ending != nil
-                if ends || step % configuration.sampleInterval == 0 { try emit(.sample(step: step, try sample())) }
+                if ends || step % configuration.sampleInterval == 0,
+                    let text = try unlessNotFinite("a sample's output", { try sample() })
+                {
+                    try emit(.sample(step: step, text))
+                }
                 let stops = !ends && shouldStop()
                 if let folder, ends || stops || isBest || step % configuration.checkpointInterval == 0 {
                     try emit(.checkpoint(step: step, try folder.save(self)))

@@ -102,7 +102,8 @@ public final class Trainer {
             switch configuration.optimizer {
             case .adam:
                 .cosine(
-                    peak: configuration.learningRate, minimum: configuration.minimumLearningRate,
+                    peak: configuration.learningRate,
+                    minimum: configuration.minimumLearningRate ?? min(1e-4, configuration.learningRate / 10),
                     warmup: configuration.warmupSteps, total: totalSteps)
             case .noam:
                 .noam(

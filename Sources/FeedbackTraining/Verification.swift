@@ -55,6 +55,23 @@ public struct Fixture {
             throw ConfigurationError("\(url.path): the token \(token) is outside the vocabulary")
         }
         (steps, batchSize) = (shape[0], shape[1])
+        // Before anything is allocated: sizes are what the file's tensors have, not what its metadata claim.
+        do {
+            guard file.entries["targets"]?.shape == shape else {
+                throw ConfigurationError("\(url.path): inputs and targets must both be [steps, batch]")
+            }
+            // More tables than tensors need not be listed to be told.
+            guard configuration.layers <= file.entries.count else {
+                throw SafetensorsError.missing("weights of layers")
+            }
+            for parameter in ParameterTable(configuration).parameters {
+                try file.check("weights.\(parameter.name)", shape: parameter.shape)
+                try file.check("grads.\(parameter.name)", shape: parameter.shape)
+            }
+            try file.check("logits", shape: shape + [configuration.vocabulary])
+        } catch let error as SafetensorsError {
+            throw FileError("\(url.path): \(error)")
+        }
         self.file = file
     }
 

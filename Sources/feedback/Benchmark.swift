@@ -91,20 +91,21 @@ struct Benchmark: ParsableCommand {
         }
 
         func show(_ report: BenchmarkReport, of what: String, limit: String) throws {
-            if json { return print(try jsonText(report)) }
+            if json { return try printResult(try jsonText(report)) }
             func rate(_ tokensPerSecond: Double) -> String { grouped(Int(tokensPerSecond.rounded())) + " tokens/s" }
             let threads = report.threads == 1 ? "1 thread" : "\(report.threads) threads"
-            print("\(report.preset), \(what), \(report.precision), \(threads)")
-            print(String(format: "verified, largest error %.2g %% of the tolerance", 100 * report.verifiedWithin))
-            print(
+            try printResult("\(report.preset), \(what), \(report.precision), \(threads)")
+            try printResult(
+                String(format: "verified, largest error %.2g %% of the tolerance", 100 * report.verifiedWithin))
+            try printResult(
                 rate(report.tokensPerSecond)
                     + String(format: ", %.4g s a step, median of %d", report.secondsPerStep, report.stepsTimed))
-            print("limit \(rate(report.limitTokensPerSecond)): \(limit)")
-            print(String(format: "utilization %.2f", report.utilization))
-            print(String(format: "peak memory %.2f GiB", Double(report.peakMemoryBytes) / 0x1p30))
+            try printResult("limit \(rate(report.limitTokensPerSecond)): \(limit)")
+            try printResult(String(format: "utilization %.2f", report.utilization))
+            try printResult(String(format: "peak memory %.2f GiB", Double(report.peakMemoryBytes) / 0x1p30))
             let total = report.phases.values.reduce(0, +)
             for (phase, seconds) in report.phases.sorted(by: { $0.value > $1.value }) {
-                print(String(format: "%12.6f s %5.1f %%  ", seconds, 100 * seconds / total) + phase)
+                try printResult(String(format: "%12.6f s %5.1f %%  ", seconds, 100 * seconds / total) + phase)
             }
         }
     }

@@ -1,3 +1,5 @@
+import ArgumentParser
+import FeedbackTransformer
 import Foundation
 
 /// What a person watches: standard error, with one line that is written over where it is a terminal.
@@ -11,6 +13,12 @@ struct Console {
     /// A line that stays.
     mutating func print(_ line: String) {
         if quiet { return }
+        clearStatus()
+        write(line + "\n")
+    }
+
+    /// A line that stays and that also who wants to hear nothing of progress needs.
+    mutating func warn(_ line: String) {
         clearStatus()
         write(line + "\n")
     }
@@ -33,6 +41,21 @@ struct Console {
 
     /// Where nobody can be told any more, there is nobody to tell.
     private func write(_ text: String) { try? FileHandle.standardError.write(contentsOf: Data(text.utf8)) }
+}
+
+/// Prints a result. Throws where it cannot be written whole; a reader that has gone away ends the program quietly.
+func printResult(_ text: String, terminator: String = "\n") throws {
+    var bytes = Array((text + terminator).utf8)[...]
+    while !bytes.isEmpty {
+        let written = bytes.withUnsafeBytes { write(STDOUT_FILENO, $0.baseAddress, $0.count) }
+        if written > 0 {
+            bytes = bytes.dropFirst(written)
+        } else if errno == EPIPE {
+            throw ExitCode(128 + SIGPIPE)
+        } else if errno != EINTR {
+            throw FileError("cannot write to standard output: \(String(cString: strerror(errno)))")
+        }
+    }
 }
 
 /// Seconds as people say them: 42 s, 3:05, 1:02:03.

@@ -10,13 +10,13 @@ struct DataCommand: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Lists the data sets and tasks that are known by name.")
 
-        func run() {
+        func run() throws {
             for corpus in KnownCorpus.all {
-                print("\(corpus.name)  \(grouped(corpus.bytes)) bytes  \(corpus.summary)")
-                print(
+                try printResult("\(corpus.name)  \(grouped(corpus.bytes)) bytes  \(corpus.summary)")
+                try printResult(
                     "  " + (corpus.local.map { "at \($0.path)" } ?? "not here yet; feedback data fetch \(corpus.name)"))
             }
-            for corpus in TaskCorpus.all { print("\(corpus.name)  built in  \(corpus.task.summary)") }
+            for corpus in TaskCorpus.all { try printResult("\(corpus.name)  built in  \(corpus.task.summary)") }
         }
     }
 
@@ -38,7 +38,7 @@ struct DataCommand: AsyncParsableCommand {
             }
             var console = Console()
             _ = try await load(name, &console)
-            print(known.local?.path ?? "")
+            try printResult(known.local?.path ?? "")
         }
     }
 }

@@ -59,7 +59,7 @@ struct Evaluate: AsyncParsableCommand {
     func run() async throws {
         var console = Console()
         let folder = try openModel(model)
-        let own = try? RunFolder(opening: URL(filePath: model)).configuration().data
+        let own = try data == nil ? RunFolder.run(of: URL(filePath: model))?.configuration().data : nil
         let corpus = try await load(data ?? own ?? KnownCorpus.tinyShakespeare.name, &console)
         let stream = try stream(of: corpus, folder.tokenizer)
         let window = memoryWindow ?? folder.memoryWindow
@@ -85,12 +85,15 @@ struct Evaluate: AsyncParsableCommand {
             console.status("\(grouped(done)) of \(grouped(total))", worthKeeping: false)
         }
         console.clearStatus()
-        if json { return print(try jsonText(evaluation)) }
-        print(
+        if json {
+            return try printResult(
+                try jsonText(Report(data: corpus.name, split: split.rawValue, evaluation: evaluation)))
+        }
+        try printResult(
             String(
                 format: "loss %.4f nats, %.4f bits per character, perplexity %.3f, accuracy %.2f %%", evaluation.loss,
                 evaluation.bitsPerCharacter, evaluation.perplexity, 100 * evaluation.accuracy))
-        print(
+        try printResult(
             "\(grouped(evaluation.tokens)) tokens of \(corpus.name) (\(split.rawValue)"
                 + (difficulty.map { ", difficulty \($0.range.text)" } ?? "") + "), each from the memory of up to "
                 + "\(window) before it, "
@@ -100,6 +103,20 @@ struct Evaluate: AsyncParsableCommand {
 }
 
 extension Evaluate {
+    /// The figures, and what they were measured on.
+    private struct Report: Encodable {
+        let data, split: String
+        let evaluation: Evaluation
+
+        func encode(to encoder: any Encoder) throws {
+            try evaluation.encode(to: encoder)
+            var values = encoder.container(keyedBy: Keys.self)
+            try values.encode(data, forKey: .data)
+            try values.encode(split, forKey: .split)
+        }
+        enum Keys: CodingKey { case data, split }
+    }
+
     private func stream(of corpus: any Corpus, _ tokenizer: Tokenizer) throws -> TokenStream {
         guard let difficulty else { return try corpus.stream(split, tokenizer) }
         guard let task = corpus as? TaskCorpus else {

@@ -62,12 +62,11 @@ struct Generate: ParsableCommand {
         var generator = try TextGenerator(
             folder, prompt: prompt, maxTokens: maxTokens, sampler: sampler, stops: stop.map(unescaped),
             memoryWindow: memoryWindow, precision: precision, threads: threads)
-        if echo { print(prompt, terminator: "") }
+        if echo { try printResult(prompt, terminator: "") }
         while let piece = try generator.next() {
-            print(piece, terminator: "")
-            fflush(nil)
+            try printResult(piece, terminator: "")
         }
-        print()
+        try printResult("")
     }
 
     /// \n, \t and \\ as typed in a shell.

@@ -24,8 +24,8 @@ struct Runs: ParsableCommand {
 
         func run() throws {
             let runs = try history.store().runs()
-            if runs.isEmpty { return print("no runs yet; feedback train --preset demo makes one") }
-            print(
+            if runs.isEmpty { return try printResult("no runs yet; feedback train --preset demo makes one") }
+            try printResult(
                 table(
                     ["id", "name", "state", "step", "loss", "validation", "best", "began"],
                     runs.map { run in
@@ -58,10 +58,10 @@ struct Runs: ParsableCommand {
                 lines.append(
                     ("layer weights", weights.map { String(format: "%.3f", $0) }.joined(separator: " ")))
             }
-            print(table(nil, lines.compactMap { name, text in text.map { [name, $0] } }))
-            print("\nsettings")
-            print(table(nil, run.configuration.sorted { $0.key < $1.key }.map { [$0.key, $0.value] }))
-            if let sample = metrics.samples.last { print("\nsample of step \(sample.step)\n\(sample.text)") }
+            try printResult(table(nil, lines.compactMap { name, text in text.map { [name, $0] } }))
+            try printResult("\nsettings")
+            try printResult(table(nil, run.configuration.sorted { $0.key < $1.key }.map { [$0.key, $0.value] }))
+            if let sample = metrics.samples.last { try printResult("\nsample of step \(sample.step)\n\(sample.text)") }
         }
     }
 
@@ -91,7 +91,7 @@ struct Runs: ParsableCommand {
                     + runs.map { $0.tokensPerSecond.map { grouped(rounded: $0) } ?? "-" },
             ]
             rows += differing.map { name in [name] + runs.map { $0.configuration[name] ?? "-" } }
-            print(table([""] + runs.map { "\($0.id!) \($0.name)" }, rows))
+            try printResult(table([""] + runs.map { "\($0.id!) \($0.name)" }, rows))
         }
     }
 
@@ -103,7 +103,7 @@ struct Runs: ParsableCommand {
 
         func run() throws {
             let (run, metrics) = try asked.find()
-            print(try format.text(run, metrics), terminator: "")
+            try printResult(try format.text(run, metrics), terminator: "")
         }
     }
 
@@ -119,7 +119,7 @@ struct Runs: ParsableCommand {
             // All are found before the first goes.
             for run in try runs.map({ try store.run($0) }) {
                 try store.delete(run)
-                print("deleted run \(run.id!) (\(run.name)); its folder \(run.folder) is untouched")
+                try printResult("deleted run \(run.id!) (\(run.name)); its folder \(run.folder) is untouched")
             }
         }
     }

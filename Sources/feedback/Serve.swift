@@ -68,6 +68,9 @@ struct Serve: AsyncParsableCommand {
         try check("batch", batch, 1...4096)
         try check("queue", queue, 0...1_000_000)
         try check("max-tokens", maxTokens, 1...1_000_000)
+        if apiKey?.isEmpty == true {
+            throw ValidationError("api-key is empty, and would let everybody in; leave it out if that is meant")
+        }
         guard (0...86400).contains(drainTime) else {
             throw ValidationError("drain-time is \(drainTime); it must be between 0 and 86400 seconds")
         }

@@ -94,7 +94,7 @@ struct Train: AsyncParsableCommand {
         }
         watchers.recorder?.end(ending == .stopped ? .interrupted : .finished)
         progress.end(ending, folder.url, console: &console)
-        if let newest = RunFolder.newestCheckpoint(of: folder.url) { print(newest.relativePath) }
+        if let newest = RunFolder.newestCheckpoint(of: folder.url) { try printResult(newest.relativePath) }
         if ending == .stopped, let status = interruption.exitStatus { throw ExitCode(status) }
     }
 
@@ -102,7 +102,7 @@ struct Train: AsyncParsableCommand {
     fileprivate func ifPossible<Value>(_ console: inout Console, _ body: () throws -> Value) throws -> Value? {
         do { return try body() } catch {
             if history.path != nil { throw error }
-            console.print("\(error); training goes on without it")
+            console.warn("\(error); training goes on without it")
             return nil
         }
     }
@@ -115,19 +115,34 @@ struct Train: AsyncParsableCommand {
             let own = try folder.configuration()
             var asked = own
             try settings.apply(to: &asked)
-            for setting in Setting.all where setting.text(asked) != setting.text(own) {
+            for setting in Setting.all
+            where setting.text(asked) != setting.text(own) && !Trainer.changeable.contains(setting.name) {
                 throw ConfigurationError(
                     "the run \(resume) has \(setting.name) \(setting.text(own) ?? "unset"), not "
                         + "\(setting.text(asked) ?? "unset"); leave the flag out, or start a new run with --init")
             }
-            let trainer = try Trainer(resuming: folder, corpus: try await load(own.data, &console))
+            let trainer = try Trainer(resuming: folder, corpus: try await load(asked.data, &console), asked: asked)
+            for name in ["steps", "threads"] {
+                let setting = try Setting.named(name)
+                guard let now = setting.text(trainer.configuration), now != setting.text(own) else { continue }
+                console.print(
+                    "\(name): \(now) from here on; further steps differ in their bits from those without the change")
+            }
             return (trainer, folder)
         }
         var configuration = preset.map(RunConfiguration.init(preset:)) ?? RunConfiguration()
         if let file { try configuration.apply(contentsOf: URL(filePath: file)) }
-        try configuration.apply(environment: ProcessInfo.processInfo.environment)
+        let environment = ProcessInfo.processInfo.environment
+        try configuration.apply(environment: environment)
+        for (name, nearest) in RunConfiguration.unknown(in: environment) {
+            console.warn("note: \(name) is no setting; did you mean \(nearest)?")
+        }
         try settings.apply(to: &configuration)
         if let fallback = configuration.settlePrecision() { console.print(fallback) }
+        // A run can go on from anywhere.
+        if FileManager.default.fileExists(atPath: configuration.data) {
+            configuration.data = URL(filePath: configuration.data).standardizedFileURL.path
+        }
         let trainer = try Trainer(configuration, corpus: try await load(configuration.data, &console))
         if let `init` {
             let (fresh, unused) = try trainer.initialize(from: try openModel(`init`))
@@ -135,18 +150,29 @@ struct Train: AsyncParsableCommand {
             if !unused.isEmpty { console.print("parameters without a place: \(unused.joined(separator: ", "))") }
         }
         let folder = try RunFolder(creating: outputFolder(), configuration: trainer.configuration)
-        try folder.lock()
+        // What it begins with, nothing else in the folder says.
+        if `init` != nil { try folder.save(trainer) }
         return (trainer, folder)
     }
 
-    private func outputFolder() -> URL {
+    private func outputFolder() throws -> URL {
         if let output { return URL(filePath: output) }
         let time = Date().formatted(
             .verbatim(
                 "\(year: .defaultDigits)\(month: .twoDigits)\(day: .twoDigits)-\(hour: .twoDigits(clock: .twentyFourHour, hourCycle: .zeroBased))\(minute: .twoDigits)\(second: .twoDigits)",
                 locale: Locale(identifier: "en_US_POSIX"), timeZone: .current,
                 calendar: Calendar(identifier: .gregorian)))
-        return URL(filePath: "runs/\(preset?.rawValue ?? "train")-\(time)")
+        let name = "runs/\(preset?.rawValue ?? "train")-\(time)"
+        do { try FileManager.default.createDirectory(atPath: "runs", withIntermediateDirectories: true) } catch {
+            throw FileError("cannot create runs: \(reason(error))")
+        }
+        // Several may begin within a second.
+        for number in 1...1000 {
+            let path = number == 1 ? name : "\(name)-\(number)"
+            if mkdir(path, 0o755) == 0 { return URL(filePath: path) }
+            guard errno == EEXIST else { break }
+        }
+        throw FileError("cannot create \(name): \(String(cString: strerror(errno)))")
     }
 }
 
@@ -164,7 +190,7 @@ private final class Watchers {
             try command.ifPossible(&console) {
                 try RunRecorder(store, trainer, folder: folder) { complaint in
                     var console = Console(quiet: quiet)
-                    console.print(complaint)
+                    console.warn(complaint)
                 }
             }
         }
@@ -173,7 +199,7 @@ private final class Watchers {
     func record(_ event: TrainingEvent, _ console: inout Console) {
         recorder?.record(event, layerWeights: model.layerWeights)
         do { try tensorBoard?.record(event) } catch {
-            console.print("\(error); training goes on without TensorBoard's file")
+            console.warn("\(error); training goes on without TensorBoard's file")
             tensorBoard = nil
         }
     }

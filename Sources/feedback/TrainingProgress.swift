@@ -30,9 +30,19 @@ struct TrainingProgress {
                 + configuration.data
                 + (trainer.stepsPerEpoch.map { ", an epoch is \(grouped($0)) steps" } ?? ", drawn afresh")
                 + (difficulty.map { ", difficulty \($0.text)" } ?? "") + "; "
-                + "\(configuration.threads) threads, \(configuration.precision.rawValue)")
+                + "\(configuration.threads) thread\(configuration.threads == 1 ? "" : "s"), \(configuration.precision.rawValue)"
+        )
         console.print("run folder: \(folder.relativePath)")
-        if firstStep > 0 { console.print("going on from step \(grouped(firstStep))") }
+        if trainer.ending != nil {
+            console.print("all \(grouped(firstStep)) steps are taken; train on with --resume and more --steps")
+        } else if firstStep > 0 {
+            console.print("going on from step \(grouped(firstStep))")
+        }
+        if trainer.configuration.optimizer == .adam, trainer.configuration.warmupSteps >= trainer.totalSteps {
+            console.print(
+                "note: the learning rate rises for \(grouped(trainer.configuration.warmupSteps)) steps, longer than the run; "
+                    + "give fewer --warmup-steps")
+        }
     }
 
     mutating func show(_ event: TrainingEvent, console: inout Console) {
@@ -69,6 +79,7 @@ struct TrainingProgress {
             console.print("step \(step) makes:" + shown.joined())
         case .checkpoint(_, let url):
             console.print("saved \(url.relativePath)")
+        case .warning(let step, let text): console.warn("step \(step): \(text)")
         }
     }
 

@@ -47,10 +47,11 @@ struct Verify: ParsableCommand {
                     name: $0.name, error: $0.error.isFinite ? $0.error : nil, tolerance: $0.tolerance, passed: $0.passes
                 )
             }
-            print(try jsonText(Report(passed: failed.isEmpty, precision: precision.rawValue, tensors: entries)))
+            try printResult(
+                try jsonText(Report(passed: failed.isEmpty, precision: precision.rawValue, tensors: entries)))
         } else {
             for difference in differences {
-                print(
+                try printResult(
                     String(
                         format: "%@ %9.2e of %.0e  ", difference.passes ? "ok    " : "FAILED", difference.error,
                         difference.tolerance)

@@ -97,6 +97,7 @@ func smallConfiguration() -> RunConfiguration {
             case .checkpoint(let step, let url):
                 checkpoints.append(step)
                 #expect(FileManager.default.fileExists(atPath: url.appending(path: "optimizer.safetensors").path))
+            case .warning(_, let text): Issue.record("\(text)")
             }
         }
         #expect(ending == .completed && steps == Array(1...60) && validations == [25, 50, 60] && samples == [30, 60])
@@ -201,6 +202,48 @@ func smallConfiguration() -> RunConfiguration {
         #expect { try trainer.trainStep() } throws: { "\($0)".contains("the gradient is not finite") }
     }
 
+    /// Where validation or a sample is not finite, while training's own loss is, a run says so, goes on, and saves.
+    @Test func whatIsNotFiniteElsewhereDoesNotEndTheRun() throws {
+        var configuration = smallConfiguration()
+        configuration.length = .steps(40)
+        let trainer = try Trainer(configuration, corpus: corpus)
+        let run = try RunFolder(creating: folder, configuration: trainer.configuration)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        var warnings: [Int: [String]] = [:]
+        var good: [Double] = []
+        let ending = try trainer.run(in: run) { event in
+            switch event {
+            case .step(let step) where [25, 30, 40].contains(step.number):
+                good = trainer.model.parameters["src_embed.weight"]
+                trainer.model.parameters["src_embed.weight"] = good.map { _ in .infinity }
+            case .warning(let step, let text):
+                warnings[step, default: []].append(text)
+                // Mended before the next step, and before it is saved.
+                if step == 40 && warnings[40]!.count == 1 { break }
+                trainer.model.parameters["src_embed.weight"] = good
+                trainer.parametersChanged()
+            default: break
+            }
+        }
+        #expect(ending == .completed && trainer.step == 40 && trainer.best == nil)
+        #expect(warnings.keys.sorted() == [25, 30, 40] && warnings[40]?.count == 2)
+        #expect(warnings[25]?[0].hasPrefix("validation's loss is not finite, at a learning rate of 0.00") == true)
+        #expect(RunFolder.newestCheckpoint(of: folder)?.lastPathComponent == "step-00000040")
+    }
+
+    /// The newest whole checkpoint is the last one, whatever the link says that a run was killed before it could set.
+    @Test func theLinkToTheLastCheckpointIsMended() throws {
+        let trainer = try Trainer(smallConfiguration(), corpus: corpus)
+        let run = try RunFolder(creating: folder, configuration: trainer.configuration)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        try trainer.run(in: run)
+        let link = folder.appending(path: "checkpoints/last")
+        try FileManager.default.removeItem(at: link)
+        try FileManager.default.createSymbolicLink(atPath: link.path, withDestinationPath: "step-00000040")
+        try Trainer(resuming: run, corpus: corpus).run(in: run)
+        #expect(try FileManager.default.destinationOfSymbolicLink(atPath: link.path) == "step-00000060")
+    }
+
     /// A task's rows go on with their memories, but begin without any now and then: a model must learn to begin.
     @Test func tasksBeginAnewNowAndThen() throws {
         var configuration = smallConfiguration()
@@ -239,11 +282,14 @@ func smallConfiguration() -> RunConfiguration {
         let configuration = smallConfiguration()
         let run = try RunFolder(creating: folder, configuration: configuration)
         defer { try? FileManager.default.removeItem(at: folder) }
-        try run.begin(at: 0)
+        let trainer = try Trainer(configuration, corpus: corpus)
         let other = try RunFolder(opening: folder)
-        #expect(throws: FileError.self) { try other.begin(at: 0) }
+        #expect(throws: FileError.self) { try other.begin(trainer) }
+        #expect { try RunFolder(creating: folder, configuration: configuration) } throws: {
+            "\($0)".contains("being trained by another process")
+        }
         run.end()
-        try other.begin(at: 0)
+        try other.begin(trainer)
     }
 
     @Test func settingsThatDoNotFitAreRefused() throws {
@@ -333,10 +379,13 @@ func smallConfiguration() -> RunConfiguration {
 
     @Test func aRunsFolderIsNeverOverwritten() throws {
         let configuration = smallConfiguration()
-        _ = try RunFolder(creating: folder, configuration: configuration)
+        let run = try RunFolder(creating: folder, configuration: configuration)
         defer { try? FileManager.default.removeItem(at: folder) }
-        #expect(throws: FileError.self) { try RunFolder(creating: folder, configuration: configuration) }
-        #expect(throws: FileError.self) { try Trainer(resuming: RunFolder(opening: folder), corpus: corpus) }
+        try run.save(try Trainer(configuration, corpus: corpus))
+        run.end()
+        #expect { try RunFolder(creating: folder, configuration: configuration) } throws: {
+            "\($0)".contains("is not empty")
+        }
         #expect(throws: FileError.self) { try RunFolder(opening: folder.appending(path: "checkpoints")) }
     }
 }

@@ -35,6 +35,37 @@ func fixtureFile(_ name: String) throws -> URL {
         }
     }
 
+    /// Sizes are those of the file's tensors, not what its metadata claim: nothing is allocated for a claim.
+    @Test(arguments: [
+        ["d_model": "65536"], ["vocab": "65536"], ["layers": "1000"], ["d_ff": "1048576"], ["positions": "4096"],
+        ["d_model": "65536", "heads": "1", "d_ff": "1048576", "vocab": "1000000", "layers": "1000"],
+    ])
+    func claimsOfSizeAreChecked(claims: [String: String]) throws {
+        let data = try Data(contentsOf: try fixtureFile("feedback-kv"))
+        let length = data.prefix(8).reversed().reduce(0) { $0 << 8 | Int($1) }
+        var header = try #require(try JSONSerialization.jsonObject(with: data[8..<8 + length]) as? [String: Any])
+        var metadata = try #require(header["__metadata__"] as? [String: String])
+        metadata.merge(claims) { $1 }
+        header["__metadata__"] = metadata
+        let new = try JSONSerialization.data(withJSONObject: header)
+        let file = FileManager.default.temporaryDirectory.appending(path: "claims-\(UUID().uuidString).safetensors")
+        defer { try? FileManager.default.removeItem(at: file) }
+        try (withUnsafeBytes(of: UInt64(new.count).littleEndian) { Data($0) } + new + data[(8 + length)...]).write(
+            to: file)
+        #expect(throws: (any Error).self) { try Fixture(contentsOf: file) }
+    }
+
+    /// A file that cannot be one is refused by its first bytes, however long it is.
+    @Test func aLongFileIsNotReadBeforeItIsRefused() throws {
+        let file = FileManager.default.temporaryDirectory.appending(path: "long-\(UUID().uuidString).safetensors")
+        defer { try? FileManager.default.removeItem(at: file) }
+        try Data(repeating: 0xff, count: 64).write(to: file)
+        #expect(truncate(file.path, 1 << 40) == 0)
+        #expect {
+            try Fixture(contentsOf: file)
+        } throws: { "\($0)".contains("its header claims") && "\($0)".contains(file.lastPathComponent) }
+    }
+
     /// One expected value off by 1 %, in the logits, the loss, a gradient, an Adam loss: that tensor alone is reported.
     @Test(arguments: [
         "logits", "loss", "grads.transformer.weights", "grads.transformer.layers.1.norm_ff.bias", "adam_losses",

@@ -324,7 +324,7 @@ final class Workplace {
             "peakMemoryBytes", "phases",
         ]
         for (arguments, precision, threads) in [
-            (["train", "--preset", "demo", "--threads", "2", "--sequence-length", "8"], "float32", 2),
+            (["train", "--preset", "nanogpt-cpu", "--threads", "2", "--sequence-length", "8"], "float32", 2),
             (["generate", "--preset", "labml"], "float32", 1),
             (["generate", "--preset", "demo", "--precision", "int8", "--threads", "2"], "int8", 2),
         ] {

@@ -58,8 +58,8 @@ public struct RunConfiguration: Equatable, Sendable {
     public var optimizer = Optimizer.adam
     /// The peak of `adam`'s schedule; the factor of `noam`'s.
     public var learningRate = 1e-3
-    /// Where `adam`'s schedule ends.
-    public var minimumLearningRate = 1e-4
+    /// Where `adam`'s schedule ends; where nil, at 1e-4, or at a tenth of the peak where that is lower.
+    public var minimumLearningRate: Double?
     public var warmupSteps = 100
     public var beta2 = 0.99
     public var weightDecay = 0.1
@@ -126,6 +126,7 @@ public struct RunConfiguration: Equatable, Sendable {
             // What two minutes are best spent on: Documentation/Results.md.
             (layers, learningRate, memoryNorm) = (2, 4e-3, .none)
             (length, evalInterval) = (.seconds(110), 500)
+            if Precision.bfloat16.isSupported { precision = .bfloat16 }
         case .programs:
             (data, lessons, hints) = ("variables-3", Lessons(2...30, then: [(95, 2...100), (98, 50...100)]), true)
             (layers, dModel, dFF, sequenceLength, batchSize, memoryWindow) = (2, 64, 256, 32, 32, 64)
@@ -151,7 +152,7 @@ public struct RunConfiguration: Equatable, Sendable {
     /// Throws on settings that are each possible but do not go together.
     public func validate() throws(ConfigurationError) {
         try model(vocabulary: 1).validate()
-        if optimizer == .adam {
+        if optimizer == .adam, let minimumLearningRate {
             guard minimumLearningRate <= learningRate else {
                 throw ConfigurationError(
                     "minimum-learning-rate (\(minimumLearningRate)) is above learning-rate (\(learningRate))")

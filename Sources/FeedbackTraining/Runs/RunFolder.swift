@@ -9,20 +9,57 @@ public final class RunFolder {
     private let encoder = JSONEncoder()
     private var checkpoints: URL { url.appending(path: "checkpoints") }
 
-    /// A new run's folder. Throws where the folder already holds something.
+    /// A new run's folder, taken until `end`. Throws where the folder already holds something, but for a run that ended before
+    /// it had saved anything.
     public init(creating url: URL, configuration: RunConfiguration) throws {
         self.url = url
-        if let contents = try? FileManager.default.contentsOfDirectory(atPath: url.path), !contents.isEmpty {
-            throw FileError(
-                "\(url.path) is not empty; choose another --output, or go on with its run by --resume \(url.path)")
+        func check() throws {
+            let contents = (try? FileManager.default.contentsOfDirectory(atPath: url.path)) ?? []
+            guard Self.steps(in: checkpoints).isEmpty,
+                Set(contents).isSubset(of: ["config.yaml", "metrics.jsonl", "checkpoints"])
+            else {
+                throw FileError(
+                    "\(url.path) is not empty; choose another --output, or go on with its run by --resume \(url.path)")
+            }
         }
+        try check()
         do {
             try FileManager.default.createDirectory(at: checkpoints, withIntermediateDirectories: true)
         } catch {
             throw FileError("cannot create \(url.path): \(reason(error))")
         }
+        // Of several that begin here at once, one has the folder, and its configuration is what is in it.
+        try lock()
+        do {
+            try check()
+            try write(configuration)
+        } catch {
+            end()
+            throw error
+        }
+    }
+
+    /// Writes `config.yaml`, whole or not at all.
+    func write(_ configuration: RunConfiguration) throws {
+        let (file, temporary) = (url.appending(path: "config.yaml"), checkpoints.appending(path: ".config.yaml.new"))
         let yaml = try configuration.yaml()
-        try writeFile(url.appending(path: "config.yaml")) { try $0.write(contentsOf: Data(yaml.utf8)) }
+        try writeFile(temporary) { try $0.write(contentsOf: Data(yaml.utf8)) }
+        guard rename(temporary.path, file.path) == 0 else {
+            throw FileError("cannot write \(file.path): \(String(cString: strerror(errno)))")
+        }
+        try synchronizeFolder(url)
+    }
+
+    /// The folder of the run that a path means: the run's own folder, or that of one of its checkpoints; nil where it is of no
+    /// run.
+    public static func run(of path: URL) throws -> RunFolder? {
+        let path = path.resolvingSymlinksInPath()
+        for folder in [path, path.deletingLastPathComponent().deletingLastPathComponent()]
+        where FileManager.default.fileExists(atPath: folder.appending(path: "config.yaml").path) {
+            let isCheckpoint = path.deletingLastPathComponent().lastPathComponent == "checkpoints"
+            if folder == path || isCheckpoint { return try RunFolder(opening: folder) }
+        }
+        return nil
     }
 
     /// A run's folder that is there.
@@ -61,12 +98,20 @@ public final class RunFolder {
     }
 
     /// Saves a checkpoint, whole or not at all, then removes those that are neither the best nor among the newest.
-    func save(_ trainer: Trainer) throws -> URL {
+    @discardableResult
+    public func save(_ trainer: Trainer) throws -> URL {
         try metrics?.synchronize()
         let folder = checkpoint(trainer.step)
         try writeFolder(folder) { try trainer.write(into: $0) }
-        try link("last", to: folder)
-        // Every time: a run may have been killed between the best checkpoint and its link.
+        try tidy(trainer)
+        return folder
+    }
+
+    /// Links to the newest and to the best checkpoint, and removes those that are kept no longer. What checkpoints there are,
+    /// and which is the newest, their folders alone say, which appear whole; a run may have been killed before its links.
+    private func tidy(_ trainer: Trainer) throws {
+        guard let newest = Self.steps(in: checkpoints).last else { return }
+        try link("last", to: newest.url)
         if let best = trainer.best.map({ checkpoint($0.step) }), FileManager.default.fileExists(atPath: best.path) {
             try link("best", to: best)
         }
@@ -76,7 +121,6 @@ public final class RunFolder {
             let removed = checkpoints.appending(path: ".\(old.lastPathComponent).old")
             if rename(old.path, removed.path) == 0 { try? FileManager.default.removeItem(at: removed) }
         }
-        return folder
     }
 
     private func checkpoint(_ step: Int) -> URL {
@@ -111,7 +155,8 @@ public final class RunFolder {
 
     /// Opens the folder for a trainer at some step: metrics of later steps, which a run that was killed may have left behind,
     /// go.
-    func begin(at step: Int) throws {
+    func begin(_ trainer: Trainer) throws {
+        let step = trainer.step
         try lock()
         let file = url.appending(path: "metrics.jsonl")
         struct Head: Decodable { let step: Int }
@@ -127,6 +172,7 @@ public final class RunFolder {
         for name in names where name.hasPrefix(".") {
             try? FileManager.default.removeItem(at: checkpoints.appending(path: name))
         }
+        try tidy(trainer)
         encoder.outputFormatting = [.sortedKeys]
     }
 
@@ -144,6 +190,7 @@ public final class RunFolder {
         var loss, accuracy, learningRate, gradientNorm, seconds: Double?
         var validation: Evaluation?
         var sample: String?
+        var warning: String?
     }
 
     /// Adds a line to `metrics.jsonl`.
@@ -158,6 +205,7 @@ public final class RunFolder {
         case .validation(let step, let evaluation): line = Line(step: step, validation: evaluation)
         case .sample(let step, let text): line = Line(step: step, sample: text)
         case .checkpoint: return
+        case .warning(let step, let text): line = Line(step: step, warning: text)
         }
         do {
             try metrics?.write(contentsOf: try encoder.encode(line) + Data("\n".utf8))

@@ -75,6 +75,15 @@ public struct Setting: Sendable {
             parse: { Double($0).flatMap { range.contains($0) ? $0 : nil } })
     }
 
+    private static func number(
+        _ name: String, _ path: Path<Double?>, _ range: ClosedRange<Double>, _ summary: String
+    ) -> Setting {
+        let needed = "a number from \(range.lowerBound) to \(range.upperBound)"
+        return Setting(
+            name, path, summary, needed: needed, text: { $0.map { "\($0)" } },
+            parse: { Double($0).flatMap { range.contains($0) ? .some($0) : nil } })
+    }
+
     private static func choice<C: RawRepresentable<String> & CaseIterable & Sendable>(
         _ name: String, _ path: Path<C>, _ summary: String
     ) -> Setting {
@@ -144,7 +153,9 @@ public struct Setting: Sendable {
             "about how long to train, instead of steps: as many as this machine takes in that time"),
         choice("optimizer", \.optimizer, "Adam with warm-up and a cosine, or with Noam's schedule"),
         number("learning-rate", \.learningRate, 0...1000, "adam's largest learning rate, noam's factor"),
-        number("minimum-learning-rate", \.minimumLearningRate, 0...1000, "where adam's schedule ends"),
+        number(
+            "minimum-learning-rate", \.minimumLearningRate, 0...1000,
+            "where adam's schedule ends; by default 1e-4, or a tenth of learning-rate where that is lower"),
         integer("warmup-steps", \.warmupSteps, 0...1_000_000_000, "steps until the learning rate is largest"),
         number("beta2", \.beta2, 0...0.999999, "Adam's second decay rate"),
         number("weight-decay", \.weightDecay, 0...100, "decoupled weight decay of matrices"),
@@ -189,9 +200,13 @@ extension RunConfiguration {
     /// Applies the settings of a YAML file: one mapping of names to values.
     public mutating func apply(contentsOf file: URL) throws {
         let data = try readRegularFile(file)
-        guard data.count <= 1 << 20, let text = String(validating: data, as: UTF8.self) else {
-            throw ConfigurationError("\(file.path) is not a configuration: it must be UTF-8 text of at most 1 MiB")
+        guard data.count <= 1 << 16, let text = String(validating: data, as: UTF8.self) else {
+            throw ConfigurationError("\(file.path) is not a configuration: it must be UTF-8 text of at most 64 KiB")
         }
+        // Aliases of aliases grow without bound, and so does the work on what is nested deeply; no setting needs either.
+        guard !(text.contains(/(?:^|[\s\[{,])&\w/) && text.contains(/(?:^|[\s\[{,])\*\w/)),
+            text.count(where: { "[{".contains($0) }) <= 64
+        else { throw ConfigurationError("\(file.path): every setting needs one plain value, such as layers: 4") }
         let root: Node?
         do {
             root = try Yams.compose(yaml: text)
@@ -203,6 +218,12 @@ extension RunConfiguration {
         guard let mapping = root.mapping else {
             throw ConfigurationError("\(file.path) must be a mapping of settings to values, such as layers: 4")
         }
+        let lengths = mapping.compactMap { $0.key.scalar?.string }.filter {
+            ["steps", "epochs", "seconds"].contains($0)
+        }
+        guard lengths.count < 2 else {
+            throw ConfigurationError("\(file.path) has \(lengths.joined(separator: " and ")); give only one of them")
+        }
         for (key, value) in mapping {
             guard let name = key.scalar?.string, let value = value.scalar?.string else {
                 throw ConfigurationError("\(file.path): every setting needs one plain value, such as layers: 4")
@@ -213,6 +234,14 @@ extension RunConfiguration {
                 throw ConfigurationError("\(file.path): \(error)")
             }
         }
+    }
+
+    /// The variables of an environment that look like settings and are none, each with the nearest that is.
+    public static func unknown(in environment: [String: String]) -> [(name: String, nearest: String)] {
+        let known = Set(Setting.all.map(\.environmentVariable) + ["FEEDBACK_API_KEY", "FEEDBACK_DATA_DIR"])
+        return environment.keys.filter { name in
+            name.hasPrefix("FEEDBACK_") && !name.hasPrefix("FEEDBACK_TEST_") && !known.contains(name)
+        }.sorted().map { name in (name, known.min { (distance($0, name), $0) < (distance($1, name), $1) }!) }
     }
 
     /// Applies the settings found in an environment.

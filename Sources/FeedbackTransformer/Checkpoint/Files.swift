@@ -10,6 +10,22 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
 }
 
 /// The bytes of a file, which must be an ordinary one.
+///
+/// - Parameter check: throws where a file that begins with these bytes, at most nine, and has so many in all is not one to read.
+package func readRegularFile(
+    _ file: URL, afterChecking check: (_ start: Data, _ size: Int) throws -> Void
+) throws -> Data {
+    if let handle = try? FileHandle(forReadingFrom: file) {
+        defer { try? handle.close() }
+        var status = stat()
+        if fstat(handle.fileDescriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG {
+            try check((try? handle.read(upToCount: 9)) ?? Data(), Int(status.st_size))
+        }
+    }
+    return try readRegularFile(file)
+}
+
+/// The bytes of a file, which must be an ordinary one.
 package func readRegularFile(_ file: URL) throws(FileError) -> Data {
     var status = stat()
     guard stat(file.path, &status) == 0 else { throw .system("cannot read \(file.path)") }

@@ -67,19 +67,33 @@ public struct Safetensors: Sendable {
     static let headerLimit = 100_000_000
 
     public init(contentsOf file: URL) throws {
-        try self.init(data: try readRegularFile(file))
+        do {
+            // What the header says is checked before as much memory is taken as the file is long.
+            try self.init(data: try readRegularFile(file, afterChecking: Self.check))
+        } catch let error as SafetensorsError {
+            throw FileError("\(file.path): \(error)")
+        }
+    }
+
+    /// Throws where a file of so many bytes cannot begin like that.
+    private static func check(_ start: Data, _ size: Int) throws(SafetensorsError) {
+        guard size >= 8 else { throw .malformed("it has \(size) bytes; the header's length alone takes 8") }
+        let length = start.prefix(8).reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+        guard length <= headerLimit else {
+            throw .malformed("its header claims \(length) bytes; \(headerLimit) is the limit")
+        }
+        guard Int(length) <= size - 8 else {
+            throw .malformed("it is cut off: the header takes \(length) bytes, the file has \(size)")
+        }
+        guard start.dropFirst(8).first == UInt8(ascii: "{") else {
+            throw .malformed("its header does not begin with {")
+        }
     }
 
     public init(data: Data) throws(SafetensorsError) {
         let data = data.startIndex == 0 ? data : Data(data)
-        guard data.count >= 8 else { throw .malformed("it has \(data.count) bytes; the header's length alone takes 8") }
+        try Self.check(data.prefix(9), data.count)
         let length = data.prefix(8).reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
-        guard length <= Self.headerLimit else {
-            throw .malformed("its header claims \(length) bytes; \(Self.headerLimit) is the limit")
-        }
-        guard Int(length) <= data.count - 8 else {
-            throw .malformed("it is cut off: the header takes \(length) bytes, the file has \(data.count)")
-        }
         var header = HeaderParser(bytes: [UInt8](data[8..<8 + Int(length)]))
         (entries, metadata) = try header.parse()
         self.data = data
@@ -115,7 +129,9 @@ public struct Safetensors: Sendable {
     }
 
     /// Throws where there is no float32 tensor of that name and shape.
-    func check(_ name: String, shape: [Int]) throws(SafetensorsError) { _ = try entry(name, .f32, shape: shape) }
+    package func check(_ name: String, shape: [Int]) throws(SafetensorsError) {
+        _ = try entry(name, .f32, shape: shape)
+    }
 
     private func values<Value>(_ entry: Entry, as type: Value.Type) -> [Value] {
         let bytes = dataStart + entry.range.lowerBound..<dataStart + entry.range.upperBound

@@ -1,5 +1,14 @@
 import Foundation
 
+/// What a model computes is not a number, or too large to be one.
+public struct NotFiniteError: Error, Equatable, CustomStringConvertible {
+    private let what: String
+    public init(_ what: String) { self.what = what }
+    public var description: String {
+        "the model's \(what) is not finite; its training has diverged or its files are damaged"
+    }
+}
+
 /// Chooses the next token from logits.
 ///
 /// In this order: the `topK` largest logits are kept; logits are divided by `temperature`; of the resulting
@@ -28,12 +37,9 @@ public struct Sampler: Sendable {
         random = RandomSource(seed: seed)
     }
 
-    /// The next token. Throws where a logit is not a number: the model is damaged.
-    public mutating func next(_ logits: [Float]) throws(ConfigurationError) -> Int32 {
-        guard let largest = logits.max(), logits.allSatisfy(\.isFinite) else {
-            throw ConfigurationError(
-                "the model's output is not finite; its training has diverged or its files are damaged")
-        }
+    /// The next token. Throws where a logit is not finite.
+    public mutating func next(_ logits: [Float]) throws(NotFiniteError) -> Int32 {
+        guard let largest = logits.max(), logits.allSatisfy(\.isFinite) else { throw NotFiniteError("output") }
         if temperature == 0 { return Int32(logits.firstIndex(of: largest)!) }
 
         // Largest first; equals in the order of their tokens.

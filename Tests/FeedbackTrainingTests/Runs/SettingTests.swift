@@ -67,6 +67,35 @@ import Testing
         #expect(throws: ConfigurationError.self) { try apply(yaml) }
     }
 
+    /// Aliases of aliases, and deep nesting, are refused as fast as anything else.
+    @Test func yamlThatGrowsIsRefused() {
+        let bomb = (1...40).reduce("? &a0 [x, x]\n: 1\n") { $0 + "? &a\($1) [*a\($1 - 1), *a\($1 - 1)]\n: 1\n" }
+        let nested = String(repeating: "[", count: 30_000)
+        let time = ContinuousClock().measure {
+            for text in [bomb, "layers: " + nested, nested, "seed: &s 4\nlayers: *s", "steps: 3\nepochs: 4"] {
+                #expect(throws: ConfigurationError.self) { try apply(text) }
+            }
+        }
+        #expect(time < .seconds(2))
+    }
+
+    /// The schedule ends below its peak, whatever the peak is, unless it is told where.
+    @Test func theScheduleEndsBelowItsPeak() throws {
+        let small = try apply("learning-rate: 5e-5")
+        try small.validate()
+        #expect(small.minimumLearningRate == nil)
+        #expect(throws: ConfigurationError.self) {
+            try apply("learning-rate: 5e-5\nminimum-learning-rate: 1e-4").validate()
+        }
+    }
+
+    @Test func variablesThatAreNoSettingsAreNamed() {
+        let found = RunConfiguration.unknown(in: [
+            "FEEDBACK_D_MODL": "3", "FEEDBACK_SEED": "1", "FEEDBACK_API_KEY": "k", "HOME": "/", "FEEDBACK_TEST_X": "",
+        ])
+        #expect(found.map(\.name) == ["FEEDBACK_D_MODL"] && found.map(\.nearest) == ["FEEDBACK_D_MODEL"])
+    }
+
     @Test func everySettingReadsItsOwnText() throws {
         var configuration = RunConfiguration(preset: .labml)
         configuration.memoryWindow = 5
