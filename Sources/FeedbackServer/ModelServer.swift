@@ -28,6 +28,10 @@ public final class ModelServer: Sendable {
         public var maxTokens = 4096
         /// What a client must present to use a model; nil lets everyone.
         public var apiKey: String?
+        /// Names by which the server may be called besides its own, where its address is this machine's alone.
+        public var hosts: [String] = []
+        /// Origins whose pages may use it in a browser, such as https://example.org; * for all.
+        public var origins: [String] = []
         public var precision = DecodingPrecision.float32
         /// Threads that share a model's work.
         public var threads = 1
@@ -56,9 +60,12 @@ public final class ModelServer: Sendable {
         let served = models.sorted { $0.key < $1.key }.map { ServedModel($0.key, $0.value, decoding, limits) }
         responder = Responder(
             models: served,
-            dashboard: history.map { Dashboard($0, localHost: isLoopback(options.host) ? options.host : nil) },
+            dashboard: history.map(Dashboard.init),
             limits: limits,
-            apiKey: options.apiKey)
+            apiKey: options.apiKey,
+            doorkeeper: Doorkeeper(
+                localHost: isLoopback(options.host) ? options.host : nil, hosts: options.hosts, origins: options.origins
+            ))
     }
 
     /// Accepts requests until `stop` is called. Throws where the address cannot be had.

@@ -27,7 +27,8 @@ struct Console {
     mutating func status(_ line: String, worthKeeping: Bool) {
         if quiet { return }
         if isTerminal {
-            write("\r\u{1b}[K" + line)
+            // A longer line would go on in the next, and stay.
+            write("\r\u{1b}[K" + line.prefix(max(20, columns - 1)))
             statusShown = true
         } else if worthKeeping {
             write(line + "\n")
@@ -39,8 +40,30 @@ struct Console {
         statusShown = false
     }
 
+    /// How wide the terminal is.
+    private var columns: Int {
+        var size = winsize()
+        return ioctl(STDERR_FILENO, UInt(TIOCGWINSZ), &size) == 0 && size.ws_col > 0 ? Int(size.ws_col) : 80
+    }
+
     /// Where nobody can be told any more, there is nobody to tell.
     private func write(_ text: String) { try? FileHandle.standardError.write(contentsOf: Data(text.utf8)) }
+}
+
+/// A text with its control characters as pictures, new lines and tabs left as they are: what a model writes should not steer a
+/// terminal.
+func visible(_ text: some StringProtocol) -> String {
+    var shown = String.UnicodeScalarView()
+    for scalar in text.unicodeScalars {
+        switch scalar.value {
+        case 0x09, 0x0a: shown.append(scalar)
+        case 0..<0x20: shown.append(Unicode.Scalar(0x2400 + scalar.value)!)
+        case 0x7f: shown.append("\u{2421}")
+        case 0x80..<0xa0: shown.append("\u{fffd}")
+        default: shown.append(scalar)
+        }
+    }
+    return String(shown)
 }
 
 /// Prints a result. Throws where it cannot be written whole; a reader that has gone away ends the program quietly.

@@ -12,13 +12,17 @@ struct Generate: ParsableCommand {
             Examples:
               feedback generate runs/demo --prompt "ROMEO:" --max-tokens 500 --temperature 0.8
               feedback generate model --prompt "To be" --temperature 0 --stop "\\n\\n"
+              feedback generate model --prompt-file beginning.txt > whole.txt
             """)
 
     @Argument(help: "A model folder, or a run's folder: its newest checkpoint.")
     var model: String
 
-    @Option(parsing: .unconditional, help: "What to continue.")
-    var prompt: String
+    @Option(parsing: .unconditional, help: "What to continue; \\n is a new line.")
+    var prompt: String?
+
+    @Option(help: ArgumentHelp("A text file to continue; - for standard input.", valueName: "file"))
+    var promptFile: String?
 
     @Option(parsing: .unconditional, help: "Tokens to produce at most.")
     var maxTokens = 500
@@ -31,6 +35,9 @@ struct Generate: ParsableCommand {
 
     @Option(parsing: .unconditional, help: "Choose among the likeliest that together have this probability.")
     var topP: Double?
+
+    @Option(parsing: .unconditional, help: "Leave out what is less likely than so many times the likeliest.")
+    var minP: Double?
 
     @Option(parsing: .unconditional, help: "The same seed gives the same text; another one each time by default.")
     var seed: UInt64?
@@ -53,20 +60,40 @@ struct Generate: ParsableCommand {
 
     func run() throws {
         let sampler = try Sampler(
-            temperature: temperature, topK: topK, topP: topP, seed: seed ?? UInt64.random(in: .min ... .max))
+            temperature: temperature, topK: topK, topP: topP, minP: minP,
+            seed: seed ?? UInt64.random(in: .min ... .max))
         try checkThreads(threads)
         var console = Console()
         console.warnIfSlow(precision)
         let folder = try openModel(model)
-        let prompt = unescaped(prompt)
+        let prompt = try promptText()
         var generator = try TextGenerator(
             folder, prompt: prompt, maxTokens: maxTokens, sampler: sampler, stops: stop.map(unescaped),
             memoryWindow: memoryWindow, precision: precision, threads: threads)
-        if echo { try printResult(prompt, terminator: "") }
+        // A terminal is not to be steered by what a model writes; a file gets it as it is.
+        let show: (String) -> String = isatty(STDOUT_FILENO) == 1 ? { visible($0) } : { $0 }
+        if echo { try printResult(show(prompt), terminator: "") }
         while let piece = try generator.next() {
-            try printResult(piece, terminator: "")
+            try printResult(show(piece), terminator: "")
         }
         try printResult("")
+    }
+
+    func validate() throws {
+        if (prompt == nil) == (promptFile == nil) {
+            throw ValidationError("give what to continue, as --prompt or as --prompt-file (- for standard input)")
+        }
+    }
+
+    private func promptText() throws -> String {
+        guard let promptFile else { return unescaped(prompt!) }
+        let bytes =
+            promptFile == "-"
+            ? try FileHandle.standardInput.readToEnd() ?? Data() : try readRegularFile(URL(filePath: promptFile))
+        guard let text = String(validating: bytes, as: UTF8.self) else {
+            throw ConfigurationError("the prompt is not UTF-8 text")
+        }
+        return text
     }
 
     /// \n, \t and \\ as typed in a shell.

@@ -43,6 +43,16 @@ struct Serve: AsyncParsableCommand {
     @Option(help: "What clients must present; by default FEEDBACK_API_KEY, or nothing.")
     var apiKey: String?
 
+    @Option(
+        parsing: .unconditionalSingleValue,
+        help: "Another name that this machine goes by, where --host is its own alone. May be repeated.")
+    var allowHost: [String] = []
+
+    @Option(
+        parsing: .unconditionalSingleValue,
+        help: "Pages of this origin, such as https://example.org, may use the server; * for all. May be repeated.")
+    var allowOrigin: [String] = []
+
     @Option(parsing: .unconditional, help: "Seconds that requests get to finish when the server is to stop.")
     var drainTime = 30.0
 
@@ -84,6 +94,7 @@ struct Serve: AsyncParsableCommand {
         (options.host, options.port) = (host, port)
         (options.batch, options.queue, options.maxTokens) = (batch, queue, maxTokens)
         (options.precision, options.threads) = (precision, threads)
+        (options.hosts, options.origins) = (allowHost, allowOrigin)
         options.drainTime = .seconds(drainTime)
         let key = apiKey ?? ProcessInfo.processInfo.environment["FEEDBACK_API_KEY"] ?? ""
         options.apiKey = key.isEmpty ? nil : key

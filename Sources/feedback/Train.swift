@@ -94,7 +94,10 @@ struct Train: AsyncParsableCommand {
         }
         watchers.recorder?.end(ending == .stopped ? .interrupted : .finished)
         progress.end(ending, folder.url, console: &console)
-        if let newest = RunFolder.newestCheckpoint(of: folder.url) { try printResult(newest.relativePath) }
+        // A reader that has gone away takes nothing from the run.
+        if let newest = RunFolder.newestCheckpoint(of: folder.url) {
+            do { try printResult(newest.relativePath) } catch is ExitCode {}
+        }
         if ending == .stopped, let status = interruption.exitStatus { throw ExitCode(status) }
     }
 

@@ -74,7 +74,7 @@ struct TrainingProgress {
                     evaluation.loss, evaluation.bitsPerCharacter, 100 * evaluation.accuracy))
         case .sample(let step, let text):
             // A program is longer than anyone reads while training goes on.
-            let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
+            let lines = text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).map { visible($0) }
             let shown = lines.prefix(24).map { "\n  | \($0)" } + (lines.count > 24 ? ["\n  | …"] : [])
             console.print("step \(step) makes:" + shown.joined())
         case .checkpoint(_, let url):

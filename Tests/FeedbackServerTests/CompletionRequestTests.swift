@@ -37,7 +37,8 @@ import Testing
         _ = try parse(
             ("best_of", 1), ("suffix", ""), ("frequency_penalty", 0), ("presence_penalty", .number(0)),
             ("logit_bias", [:]),
-            ("user", "me"))
+            ("user", "me"), ("metadata", ["a": "b"]), ("store", false), ("repetition_penalty", 1))
+        #expect(try parse(("max_tokens", .number(5)), ("min_p", .number(0.1))).maxTokens == 5)
         let request = try parse(
             ("stream", true), ("stream_options", ["include_usage": true, "include_obfuscation": false]), ("n", 3),
             ("best_of", 3), ("stop", ["a", "b", "c", "d"]), ("temperature", 0), ("logprobs", 5), ("seed", -1))
@@ -49,7 +50,7 @@ import Testing
         ("prompt", [true]),
         ("prompt", ["a", 1]), ("prompt", [1, "a"]), ("prompt", [[1], "a"]), ("prompt", [["a"]]),
         ("prompt", [.number(1.5)]),
-        ("prompt", .array(Array(repeating: "a", count: 129))), ("max_tokens", "1"), ("max_tokens", .number(1)),
+        ("prompt", .array(Array(repeating: "a", count: 129))), ("max_tokens", "1"), ("max_tokens", .number(1.5)),
         ("max_tokens", -1), ("max_tokens", 101), ("max_tokens", true), ("temperature", "1"), ("temperature", -1),
         ("temperature", .number(2.5)), ("temperature", []), ("top_p", 2), ("top_p", -1), ("top_p", "x"), ("top_k", 0),
         ("top_k", .number(1.5)), ("n", 0), ("n", 129), ("n", "2"), ("best_of", 2), ("best_of", "1"), ("stop", 1),
@@ -57,8 +58,9 @@ import Testing
         ("stop", .string(String(repeating: "a", count: 257))), ("seed", "1"), ("seed", .number(0x1p70)),
         ("logprobs", 6),
         ("logprobs", -1), ("logprobs", true), ("echo", 1), ("echo", "true"), ("stream", 0), ("stream", "yes"),
-        ("stream_options", true), ("stream_options", ["include_usage": true]), ("user", 1), ("suffix", "x"),
-        ("frequency_penalty", 1), ("presence_penalty", -1), ("logit_bias", ["1": 5]), ("nonsense", 1),
+        ("stream_options", true), ("stream_options", ["include_usage": true]), ("suffix", "x"),
+        ("frequency_penalty", 1), ("presence_penalty", -1), ("logit_bias", ["1": 5]), ("nonsense", 1), ("min_p", 2),
+        ("min_p", "x"), ("repetition_penalty", .number(1.1)),
     ]
 
     /// Every wrong type or value is refused, and named.

@@ -159,9 +159,51 @@ private final class History: Sendable {
         }
     }
 
-    /// Another site's name, pointed at this machine, shows that site nothing.
+    /// However many follow however many runs, nothing is read again that has not changed.
+    @Test func followersShareWhatIsRead() async throws {
+        let history = try History()
+        let id = try history.train("run", steps: 3)
+        let reader = RunReader(history.store)
+        let first = try reader.snapshot()
+        #expect(try reader.snapshot().version == first.version && first.states[id]?.step == 3)
+        var all = try (0..<300).map { _ in try RunEvents(reader, "\(id)", "-1") }
+        for index in all.indices { #expect(try !all[index].next().isEmpty) }
+        try await Task.sleep(for: .milliseconds(450))
+        let start = ContinuousClock.now
+        for index in all.indices { #expect(try all[index].next().isEmpty) }
+        #expect(ContinuousClock.now - start < .milliseconds(200))
+        let other = try history.train("other", steps: 2)
+        try await Task.sleep(for: .milliseconds(450))
+        let news = String(decoding: try all[0].next(), as: UTF8.self)
+        #expect(news.contains("event: runs") && !news.contains("event: news") && news.contains("\"id\":\(other)"))
+    }
+
+    /// Another site's name, pointed at this machine, shows that site nothing, and its pages may not use the models.
     @Test func onlyThisMachinesNamesAreAnswered() async throws {
         let history = try History()
+        let allowing = settings { ($0.hosts, $0.origins) = (["Box.local"], ["https://good.example"]) }
+        try await serve(options: allowing) { client in
+            #expect(try await client.get("/v1/models", ["Host": "box.local:8080"]).status == 200)
+            let asked = ["Origin": "https://good.example"]
+            let answer = try await client.get("/v1/models", asked)
+            #expect(answer.status == 200)
+            #expect(answer.headers["access-control-allow-origin"] == "https://good.example")
+            let before = try await client.send(Client.bytes("OPTIONS", "/v1/completions", asked))
+            #expect(before.status == 204 && before.headers["access-control-allow-methods"] == "GET, POST")
+            #expect(before.headers["access-control-allow-headers"] == "Authorization, Content-Type")
+        }
+        try await serve { client in
+            for origin in ["https://evil.example", "null", "http://localhost.evil.example"] {
+                let body: JSON = ["model": "tiny", "prompt": "a"]
+                let answer = try await client.post("/v1/completions", body, ["Origin": origin])
+                #expect(answer.status == 403 && answer.error?["code"] == "wrong_origin", "\(origin)")
+                #expect(answer.headers["access-control-allow-origin"] == nil)
+            }
+            #expect(try await client.get("/v1/models", ["Host": "evil.example"]).status == 421)
+            #expect(try await client.get("/v1/models", ["Origin": "http://localhost"]).status == 200)
+            let chat = try await client.post("/v1/chat/completions", ["messages": []])
+            #expect(chat.status == 404 && chat.error?["message"]?.text?.contains("/v1/completions") == true)
+        }
         try await serve([:], history: history.store) { client in
             for host in ["localhost", "localhost:8080", "127.0.0.1:1", "[::1]", "[::1]:8080", "LOCALHOST"] {
                 let status = try await client.get("/api/runs", ["Host": host]).status

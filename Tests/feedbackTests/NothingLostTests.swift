@@ -127,6 +127,34 @@ import Testing
         }
     }
 
+    /// A text's byte order mark is none of its characters; a prompt may come from a file or a pipe; what cannot be said of it is
+    /// told with its code point.
+    @Test func textsComeAsTheyAre() throws {
+        let place = try Workplace()
+        let text = try Data(contentsOf: place.text)
+        try (Data([0xef, 0xbb, 0xbf]) + text).write(to: place.text)
+        #expect(try place.train("run", steps: 2).status == 0)
+        let marked = try place.run(["generate", "run", "--prompt", "\u{feff}a"])
+        #expect(marked.status == 1 && marked.errors.contains("(U+FEFF)"), "\(marked.errors)")
+        let combined = try place.run(["generate", "run", "--prompt", "e\u{301}"])
+        #expect(combined.errors.contains("(U+0301, a combining mark"), "\(combined.errors)")
+
+        try Data("the cat\n".utf8).write(to: place.url.appending(path: "prompt.txt"))
+        let greedy = ["--temperature", "0", "--max-tokens", "20"]
+        let given = try place.run(["generate", "run", "--prompt", "the cat\\n"] + greedy)
+        let file = try place.run(["generate", "run", "--prompt-file", "prompt.txt"] + greedy)
+        #expect(given.status == 0 && file.output == given.output, "\(file.errors)")
+        let piped = place.process(["generate", "run", "--prompt-file", "-"] + greedy)
+        let output = Pipe()
+        piped.standardInput = try FileHandle(forReadingFrom: place.url.appending(path: "prompt.txt"))
+        piped.standardOutput = output
+        try piped.run()
+        #expect(String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self) == given.output)
+        for wrong in [[], ["--prompt", "a", "--prompt-file", "prompt.txt"]] {
+            #expect(try place.run(["generate", "run"] + wrong).status == 64)
+        }
+    }
+
     @Test func whatCannotBeMeantIsSaid() throws {
         let place = try Workplace()
         let typo = try place.run(

@@ -20,6 +20,7 @@ struct CompletionRequest: Equatable, Sendable {
     var temperature: Double
     var topP: Double?
     var topK: Int?
+    var minP: Double?
     /// n.
     var choicesPerPrompt: Int
     var stops: [String]
@@ -32,11 +33,14 @@ struct CompletionRequest: Equatable, Sendable {
 
     private static let known: Set<String> = [
         "model", "prompt", "max_tokens", "temperature", "top_p", "top_k", "n", "best_of", "stop", "seed", "logprobs",
-        "echo", "stream", "stream_options", "user", "suffix", "frequency_penalty", "presence_penalty", "logit_bias",
+        "echo", "stream", "stream_options", "suffix", "frequency_penalty", "presence_penalty", "logit_bias", "min_p",
+        "repetition_penalty",
     ]
+    /// What other servers take that changes no text.
+    private static let ignored: Set<String> = ["user", "metadata", "store", "service_tier", "safety_identifier"]
 
     init(_ body: JSON, limits: CompletionLimits) throws(APIError) {
-        let parameters = try Parameters(body, known: Self.known)
+        let parameters = try Parameters(body, known: Self.known, ignored: Self.ignored)
         _ = try parameters.require("model")
         model = try parameters.string("model")!
         prompts = try Self.prompts(parameters, limits)
@@ -44,6 +48,7 @@ struct CompletionRequest: Equatable, Sendable {
         temperature = try parameters.number("temperature", in: 0...2) ?? 1
         topP = try parameters.number("top_p", in: 0...1)
         topK = try parameters.integer("top_k", in: 1...Int.max)
+        minP = try parameters.number("min_p", in: 0...1)
         choicesPerPrompt = try parameters.integer("n", in: 1...limits.choices) ?? 1
         stops = try Self.stops(parameters, limits)
         seed = try parameters.integer("seed", in: Int.min...Int.max)
@@ -51,7 +56,6 @@ struct CompletionRequest: Equatable, Sendable {
         echo = try parameters.bool("echo") ?? false
         stream = try parameters.bool("stream") ?? false
         includeUsage = try Self.includeUsage(parameters, stream)
-        _ = try parameters.string("user")
         try refuseUnsupported(parameters)
         let choices = prompts.count * choicesPerPrompt
         guard choices <= limits.choices else {
@@ -139,6 +143,9 @@ struct CompletionRequest: Equatable, Sendable {
             if let penalty = try parameters.number(name, in: -2...2), penalty != 0 {
                 throw .invalid(name, "\(name) is not supported; leave it out")
             }
+        }
+        if let penalty = try parameters.number("repetition_penalty", in: 0...10), penalty != 1 {
+            throw .invalid("repetition_penalty", "repetition_penalty is not supported; leave it out")
         }
         if let bias = parameters["logit_bias"], bias != .object([]) {
             throw .invalid("logit_bias", "logit_bias is not supported; leave it out")

@@ -3,12 +3,12 @@
 struct Parameters {
     private let values: [String: JSON]
 
-    /// Throws where the body is no object, or has parameters that are not in `known`.
-    init(_ body: JSON, known: Set<String>) throws(APIError) {
+    /// Throws where the body is no object, or has parameters that are neither in `known` nor `ignored`.
+    init(_ body: JSON, known: Set<String>, ignored: Set<String> = []) throws(APIError) {
         guard case .object(let members) = body else {
             throw .invalid(nil, "the body must be a JSON object, not \(body.kind)")
         }
-        for member in members where !known.contains(member.name) {
+        for member in members where !known.contains(member.name) && !ignored.contains(member.name) {
             throw .invalid(member.name, "unknown parameter \(member.name)")
         }
         values = Dictionary(uniqueKeysWithValues: members.map { ($0.name, $0.value) })
@@ -38,7 +38,15 @@ struct Parameters {
 
     func integer(_ name: String, in range: ClosedRange<Int>) throws(APIError) -> Int? {
         guard let value = self[name] else { return nil }
-        guard case .integer(let number) = value else { throw wrong(name, value, "a whole number") }
+        let number: Int
+        switch value {
+        case .integer(let whole): number = whole
+        // Some clients have no other numbers.
+        case .number(let other) where other == other.rounded() && abs(other) < 0x1p53: number = Int(other)
+        case .number:
+            throw .invalid(name, "\(name) must be a whole number from \(range.lowerBound) to \(range.upperBound)")
+        default: throw wrong(name, value, "a whole number")
+        }
         guard range.contains(number) else {
             throw .invalid(
                 name, "\(name) is \(number); it must be between \(range.lowerBound) and \(range.upperBound)")

@@ -71,7 +71,7 @@ final class ServedModel: Sendable {
             // A top_p of 0 leaves the likeliest token, as the least one above 0 does.
             return try Sampler(
                 temperature: request.temperature, topK: request.topK,
-                topP: request.topP.map { max($0, .leastNonzeroMagnitude) }, seed: seed)
+                topP: request.topP.map { max($0, .leastNonzeroMagnitude) }, minP: request.minP, seed: seed)
         } catch {
             throw .invalid(nil, "\(error)")
         }

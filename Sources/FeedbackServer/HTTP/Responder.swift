@@ -10,13 +10,18 @@ final class Responder: Sendable {
     private let dashboard: Dashboard?
     private let limits: CompletionLimits
     private let apiKey: String?
+    private let doorkeeper: Doorkeeper
     private let counters = RequestCounters()
 
-    init(models: [ServedModel], dashboard: Dashboard?, limits: CompletionLimits, apiKey: String?) {
+    init(
+        models: [ServedModel], dashboard: Dashboard?, limits: CompletionLimits, apiKey: String?,
+        doorkeeper: Doorkeeper
+    ) {
         self.models = models
         self.dashboard = dashboard
         self.limits = limits
         self.apiKey = apiKey
+        self.doorkeeper = doorkeeper
     }
 
     /// Takes no new requests.
@@ -49,11 +54,14 @@ final class Responder: Sendable {
             response = APIError(status: .internalServerError, message: "\(error)").response
         }
         counters.count(request.uri.path, response.status.code)
+        for field in doorkeeper.headers(for: request) { response.headers[field.name] = field.value }
         return request.method == .head ? response.createHeadResponse() : response
     }
 
     private func answer(_ request: Request, _ connection: Connection) async throws -> Response {
         let path = request.uri.path
+        try doorkeeper.check(request)
+        if request.method == .options, request.headers[.origin] != nil { return doorkeeper.preflight(request) }
         let parts = path.split(separator: "/", omittingEmptySubsequences: false).dropFirst()
             .map { $0.removingPercentEncoding ?? String($0) }
         switch parts.first {
@@ -69,6 +77,11 @@ final class Responder: Sendable {
             case 3 where parts[1] == "models":
                 try allow([.get], request)
                 return Response(json: try model(parts[2]).json)
+            case 3... where parts[1] == "chat":
+                throw APIError(
+                    status: .notFound,
+                    message: "these models continue texts and know no chat: use /v1/completions with a prompt; "
+                        + "/v1/models lists them", code: "unknown_url")
             default: throw APIError.noPage(path)
             }
         case "health" where parts.count == 1:

@@ -1,3 +1,4 @@
+import Dispatch
 import FeedbackRuns
 import Foundation
 import HTTPTypes
@@ -8,23 +9,21 @@ import Synchronization
 /// The history of runs as a page, and as what the page reads.
 final class Dashboard: Sendable {
     private let reader: RunReader
+    /// Streams of events that are open.
+    private let streams = Atomic(0)
+    private static let mostStreams = 1000
+    /// Where their events are read: what the history takes is taken from no other request.
+    private let queue = DispatchQueue(label: "events", qos: .utility)
     private let attention = AttentionReader()
-    /// The address where only this machine can reach the server. Then a name that has been pointed here by someone else's page
-    /// is refused.
-    private let localHost: String?
     private let stopped = Atomic(false)
 
-    init(_ store: RunStore, localHost: String?) {
-        reader = RunReader(store)
-        self.localHost = localHost
-    }
+    init(_ store: RunStore) { reader = RunReader(store) }
 
     /// Ends the streams of events.
     func stop() { stopped.store(true, ordering: .relaxed) }
 
     /// - Parameter parts: the path's.
     func answer(_ request: Request, _ parts: [String], _ connection: Connection) async throws -> Response {
-        try checkHost(request)
         guard parts.first == "api" else { return try file(request) }
         switch parts.count {
         case 2 where parts[1] == "runs":
@@ -45,15 +44,6 @@ final class Dashboard: Sendable {
         }
     }
 
-    private func checkHost(_ request: Request) throws(APIError) {
-        guard let localHost, let host = request.head.authority else { return }
-        let port = host.lastIndex(of: ":").flatMap { host.hasSuffix("]") ? nil : $0 } ?? host.endIndex
-        guard ["localhost", "127.0.0.1", "[::1]", localHost].contains(host[..<port].lowercased()) else {
-            throw APIError(
-                status: .misdirectedRequest, message: "this server is localhost, not \(host)", code: "wrong_host")
-        }
-    }
-
     private func file(_ request: Request) throws(APIError) -> Response {
         guard let file = DashboardFile.all[request.uri.path] else { throw .noPage(request.uri.path) }
         try allow([.get], request)
@@ -70,14 +60,23 @@ final class Dashboard: Sendable {
     private func events(_ request: Request, _ connection: Connection) throws(APIError) -> Response {
         let query = request.uri.queryParameters
         let events = try RunEvents(reader, query["runs"].map(String.init), query["after"].map(String.init))
+        guard streams.load(ordering: .relaxed) < Self.mostStreams else {
+            throw APIError(
+                status: .serviceUnavailable,
+                message: "\(Self.mostStreams) streams of events are open, the most allowed",
+                code: "queue_full", headers: [.retryAfter: "10"])
+        }
         return Response(
             status: .ok,
             headers: [.contentType: "text/event-stream", .cacheControl: "no-cache", .xContentTypeOptions: "nosniff"],
             body: ResponseBody { [self] writer in
+                streams.add(1, ordering: .relaxed)
+                defer { streams.subtract(1, ordering: .relaxed) }
                 var events = events
                 var silence = ContinuousClock.now
                 while !connection.isClosed && !stopped.load(ordering: .relaxed) {
-                    let news = try events.next()
+                    let news: [UInt8]
+                    (events, news) = try await next(of: events)
                     if !news.isEmpty || ContinuousClock.now - silence >= .seconds(10) {
                         try await writer.write(ByteBuffer(bytes: news.isEmpty ? Array(": \n\n".utf8) : news))
                         silence = .now
@@ -86,5 +85,18 @@ final class Dashboard: Sendable {
                 }
                 try await writer.finish(nil)
             })
+    }
+
+    private func next(of events: RunEvents) async throws -> (RunEvents, [UInt8]) {
+        try await withCheckedThrowingContinuation { continuation in
+            queue.async {
+                var events = events
+                continuation.resume(
+                    with: Result {
+                        let news = try events.next()
+                        return (events, news)
+                    })
+            }
+        }
     }
 }

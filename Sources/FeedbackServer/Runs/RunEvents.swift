@@ -37,7 +37,9 @@ struct RunEvents: Sendable {
     }
     private let reader: RunReader
     private var followed: [Followed] = []
-    private var summaries: JSON?
+    /// What has been told: the version of the summaries, and what each run was then.
+    private var version: Int?
+    private var told: [Int64: RunReader.Snapshot.State] = [:]
 
     /// - Parameters:
     ///   - runs: ids, separated by commas.
@@ -57,13 +59,17 @@ struct RunEvents: Sendable {
         }
     }
 
-    /// The events since the last time; empty where there are none. The summaries are read first: the rows that come with a
-    /// run's end are there by the time that it is seen to have ended.
+    /// The events since the last time; empty where there are none. Only runs that have changed are read. The summaries are read
+    /// first: the rows that come with a run's end are there by the time that it is seen to have ended.
     mutating func next() throws -> [UInt8] {
+        let snapshot = try reader.snapshot()
+        if snapshot.version == version { return [] }
         var bytes: [UInt8] = []
-        let summaries = try reader.runs()
         for index in followed.indices {
-            if let step = step(of: followed[index].id, in: summaries) { followed[index].goBack(to: step) }
+            let state = snapshot.states[followed[index].id]
+            if version != nil && told[followed[index].id] == state { continue }
+            told[followed[index].id] = state
+            if let state { followed[index].goBack(to: state.step) }
             var metrics = try reader.metrics(followed[index].id, after: followed[index].after)
             followed[index].take(&metrics)
             if metrics.steps.isEmpty && metrics.validations.isEmpty && metrics.samples.isEmpty
@@ -74,17 +80,9 @@ struct RunEvents: Sendable {
             let news = [JSON.Member(name: "id", value: .integer(Int(followed[index].id)))] + RunReader.members(metrics)
             Self.write("news", .object(news), into: &bytes)
         }
-        if summaries != self.summaries {
-            Self.write("runs", summaries, into: &bytes)
-            self.summaries = summaries
-        }
+        version = snapshot.version
+        Self.write("runs", snapshot.summaries, into: &bytes)
         return bytes
-    }
-
-    private func step(of id: Int64, in summaries: JSON) -> Int? {
-        let run = summaries["runs"]?.elements?.first { $0["id"] == .integer(Int(id)) }
-        if case .integer(let step) = run?["step"] { return step }
-        return nil
     }
 
     private static func write(_ name: String, _ data: JSON, into bytes: inout [UInt8]) {

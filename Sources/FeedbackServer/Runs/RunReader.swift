@@ -14,6 +14,38 @@ final class RunReader: Sendable {
 
     init(_ store: RunStore) { self.store = store }
 
+    /// The runs as they were at most a moment ago.
+    struct Snapshot: Sendable {
+        /// Grows with every change.
+        var version = 0
+        var summaries: JSON = .null
+        /// When each run's rows were last written, and its step.
+        var states: [Int64: State] = [:]
+        struct State: Equatable, Sendable {
+            var updated: Double
+            var step: Int
+        }
+    }
+    private let latest = Mutex<(time: ContinuousClock.Instant, snapshot: Snapshot)?>(nil)
+
+    /// What all who follow the history are told of: read twice a second at most, however many they are.
+    func snapshot() throws -> Snapshot {
+        try latest.withLock { latest in
+            if let latest, ContinuousClock.now - latest.time < .milliseconds(400) { return latest.snapshot }
+            let runs = try store.runs()
+            var snapshot = latest?.snapshot ?? Snapshot()
+            let summaries: JSON = ["runs": .array(try runs.map { .object(try summary($0)) })]
+            if summaries != snapshot.summaries {
+                let states = runs.map { ($0.id!, Snapshot.State(updated: $0.updated, step: $0.step)) }
+                snapshot = Snapshot(
+                    version: snapshot.version + 1, summaries: summaries,
+                    states: Dictionary(uniqueKeysWithValues: states))
+            }
+            latest = (.now, snapshot)
+            return snapshot
+        }
+    }
+
     func runs() throws -> JSON { ["runs": .array(try store.runs().map { .object(try summary($0)) })] }
 
     func run(_ id: String) throws -> Run {

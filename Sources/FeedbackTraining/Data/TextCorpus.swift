@@ -17,7 +17,10 @@ public struct TextCorpus: Corpus {
         guard let text = String(validating: try readRegularFile(file), as: UTF8.self) else {
             throw CorpusError("\(file.path) is not UTF-8 text; convert it first, for example with iconv -t utf-8")
         }
-        try self.init(name: file.path, text: text)
+        // A byte order mark says how a file is encoded, and is no character of its text.
+        try self.init(
+            name: file.path,
+            text: text.unicodeScalars.first == "\u{feff}" ? String(text.unicodeScalars.dropFirst()) : text)
     }
 
     public var readsAsStreams: Bool { false }

@@ -12,16 +12,18 @@ public struct NotFiniteError: Error, Equatable, CustomStringConvertible {
 /// Chooses the next token from logits.
 ///
 /// In this order: the `topK` largest logits are kept; logits are divided by `temperature`; of the resulting
-/// probabilities the fewest largest are kept that together reach `topP` (Holtzman et al. 2020); one is drawn. A
+/// probabilities those are kept that are at least `minP` times the largest (Nguyen et al. 2024), and of these the fewest
+/// largest that together reach `topP` (Holtzman et al. 2020); one is drawn. A
 /// temperature of 0 takes the largest logit, the lowest token among equals.
 public struct Sampler: Sendable {
     public let temperature: Double
     public let topK: Int?
     public let topP: Double?
+    public let minP: Double?
     private var random: RandomSource
 
     /// Throws on a temperature that is negative or not finite, a `topK` below 1, a `topP` outside (0, 1].
-    public init(temperature: Double = 1, topK: Int? = nil, topP: Double? = nil, seed: UInt64 = 0)
+    public init(temperature: Double = 1, topK: Int? = nil, topP: Double? = nil, minP: Double? = nil, seed: UInt64 = 0)
         throws(ConfigurationError)
     {
         guard temperature.isFinite && temperature >= 0 else {
@@ -31,9 +33,13 @@ public struct Sampler: Sendable {
         if let topP, !(topP > 0 && topP <= 1) {
             throw ConfigurationError("top-p is \(topP); it must be above 0 and at most 1")
         }
+        if let minP, !(0...1).contains(minP) {
+            throw ConfigurationError("min-p is \(minP); it must be from 0 to 1")
+        }
         self.temperature = temperature
         self.topK = topK
         self.topP = topP
+        self.minP = minP
         random = RandomSource(seed: seed)
     }
 
@@ -46,6 +52,8 @@ public struct Sampler: Sendable {
         var candidates = logits.indices.sorted { (logits[$1], $0) < (logits[$0], $1) }
         if let topK { candidates = Array(candidates.prefix(topK)) }
         var weights = candidates.map { exp(Double(logits[$0] - largest) / temperature) }
+        // They fall, and the largest is 1.
+        if let minP { weights = Array(weights.prefix { $0 >= minP }) }
         var total = weights.reduce(0, +)
         if let topP {
             var sum = 0.0

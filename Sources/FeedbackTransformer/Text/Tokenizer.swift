@@ -104,10 +104,23 @@ public enum TokenizerError: Error, Equatable, CustomStringConvertible {
     public var description: String {
         switch self {
         case .unknownCharacter(let character, let position):
-            Self.unknown("character", String(character), position)
+            Self.unknown("character", String(character), position) + Self.hint(character)
         case .unknownWord(let word, let position): Self.unknown("word", word, position)
         case .malformed(let what): what
         }
+    }
+
+    /// The code point, as many characters look alike, and what it often means.
+    private static func hint(_ character: Unicode.Scalar) -> String {
+        let code = String(character.value, radix: 16, uppercase: true)
+        let padding = String(repeating: "0", count: max(0, 4 - code.count))
+        let properties = character.properties
+        let what =
+            properties.canonicalCombiningClass != .notReordered
+            ? "a combining mark: the text may be decomposed (NFD) where the model's is composed (NFC)"
+            : String(character).decomposedStringWithCanonicalMapping.unicodeScalars.count > 1
+                ? "composed (NFC), where the model's text may be decomposed (NFD)" : nil
+        return " (U+\(padding)\(code)" + (what.map { ", \($0)" } ?? "") + ")"
     }
 
     private static func unknown(_ kind: String, _ text: String, _ position: Int) -> String {

@@ -34,6 +34,15 @@ import Testing
         #expect(try counts(Sampler(topK: 100), of: logits).count { $0 > 0 } >= 4)
     }
 
+    /// Probabilities 8/15, 4/15, 2/15, 1/15: what is less than so many times the first goes.
+    @Test func minPLeavesOutWhatIsUnlikely() throws {
+        let logits: [Float] = [3, 2, 1, 0].map { $0 * Float(log(2.0)) }
+        #expect(try counts(Sampler(minP: 0.2), of: logits)[3] == 0)
+        #expect(try counts(Sampler(minP: 0.2), of: logits)[2] > 0)
+        #expect(try counts(Sampler(minP: 0.6), of: logits) == [4000, 0, 0, 0])
+        #expect(try counts(Sampler(minP: 0), of: logits)[3] > 0)
+    }
+
     @Test func topPKeepsTheFewestThatReachIt() throws {
         // Probabilities 0.5, 0.3, 0.15, 0.05.
         let logits: [Float] = [0.5, 0.3, 0.15, 0.05].map { log($0) }
@@ -58,12 +67,13 @@ import Testing
             #expect(throws: ConfigurationError.self) { try Sampler(temperature: temperature) }
         }
         #expect(throws: ConfigurationError.self) { try Sampler(topK: 0) }
+        for minP in [-0.1, 1.01, .nan] { #expect(throws: ConfigurationError.self) { try Sampler(minP: minP) } }
         for topP in [0, -1, 1.01, .nan] { #expect(throws: ConfigurationError.self) { try Sampler(topP: topP) } }
     }
 
     @Test func outputThatIsNotFiniteIsRefused() throws {
         var sampler = try Sampler()
-        #expect(throws: ConfigurationError.self) { try sampler.next([1, .nan]) }
-        #expect(throws: ConfigurationError.self) { try sampler.next([1, .infinity]) }
+        #expect(throws: NotFiniteError("output")) { try sampler.next([1, .nan]) }
+        #expect(throws: NotFiniteError("output")) { try sampler.next([1, .infinity]) }
     }
 }
