@@ -108,6 +108,8 @@ public struct RunConfiguration: Equatable, Sendable {
 
     /// A named starting point.
     public enum Preset: String, CaseIterable, Sendable {
+        /// Tiny Shakespeare as well as half an hour on two cores allows.
+        case best
         /// About two minutes on two cores.
         case demo
         /// labml's training script.
@@ -126,6 +128,11 @@ public struct RunConfiguration: Equatable, Sendable {
             // What two minutes are best spent on: Documentation/Results.md.
             (layers, learningRate, memoryNorm) = (2, 4e-3, .none)
             (length, evalInterval) = (.seconds(110), 500)
+            if Precision.bfloat16.isSupported { precision = .bfloat16 }
+        case .best:
+            (layers, dModel, heads, dFF, memoryNorm) = (3, 192, 6, 768, .none)
+            (sequenceLength, batchSize, dropout, learningRate) = (128, 16, 0.15, 3e-3)
+            (length, evalInterval, sampleInterval, checkpointInterval) = (.seconds(1780), 1000, 2500, 1000)
             if Precision.bfloat16.isSupported { precision = .bfloat16 }
         case .programs:
             (data, lessons, hints) = ("variables-3", Lessons(2...30, then: [(95, 2...100), (98, 50...100)]), true)
