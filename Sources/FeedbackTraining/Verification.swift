@@ -150,10 +150,8 @@ public struct Fixture {
         var random = RandomSource(seed: 1)
         var largest: [String: Double] = [:]
         for _ in 0..<16 {
-            func rounded(_ weight: Float) -> Float {
-                Float(bitPattern: (weight.bitPattern &+ UInt32(random.below(1 << 16))) & 0xffff_0000)
-            }
-            let (parameters, pass) = try pass(threads: 1, makeExecutor: { CPUExecutor() }, weight: rounded)
+            let (parameters, pass) = try pass(
+                threads: 1, makeExecutor: { CPUExecutor() }, weight: { neighbour(of: $0, using: &random) })
             _ = pass.run(inputs: inputs, targets: targets)
             for parameter in parameters.table.parameters {
                 let moved = relative(pass.gradient[parameter.name], try gradient(parameter))
@@ -170,6 +168,11 @@ public struct Fixture {
         public let tolerance: Double
         public var passes: Bool { error <= tolerance }
     }
+}
+
+/// A weight rounded to one of its two neighbours in bfloat16, to each the likelier the nearer it is.
+func neighbour(of weight: Float, using random: inout RandomSource) -> Float {
+    Float(bitPattern: (weight.bitPattern &+ UInt32(random.below(1 << 16))) & 0xffff_0000)
 }
 
 /// |a − b|; not a number counts as infinitely far.

@@ -74,10 +74,7 @@ struct ReferenceCheck {
         var random = RandomSource(seed: 3)
         var largest: [String: Double] = [:]
         for _ in 0..<8 {
-            exact.values = model.parameters.values.map { weight in
-                let bits = Float(weight).bitPattern &+ UInt32(random.below(1 << 16))
-                return Double(Float(bitPattern: bits & 0xffff_0000))
-            }
+            exact.values = model.parameters.values.map { Double(neighbour(of: Float($0), using: &random)) }
             pass.parametersChanged()
             _ = pass.run(inputs: tokens, targets: targets)
             for parameter in exact.table.parameters {

@@ -4,7 +4,8 @@ import FeedbackTransformer
 ///
 /// Every row of the batch has sequences of its own, one after the other. With streams a batch goes on in every row where the
 /// one before ended, but for one in so many, with which all rows begin new sequences without memory: or a model would never
-/// learn to begin. Without streams that is every batch; what is cut off then is never seen. A row's n-th sequence depends on seed, row, n and difficulty alone, so a cursor is a few numbers a row.
+/// learn to begin. Without streams that is every batch; what is cut off then is never seen. A row's n-th sequence depends on
+/// seed, row, n and difficulty alone, so a cursor is a few numbers a row.
 public struct TaskLoader: BatchLoader {
     public let sequenceLength: Int
     public let batchSize: Int
