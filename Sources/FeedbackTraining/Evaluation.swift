@@ -38,7 +38,8 @@ public final class Evaluator {
     }
     private let predictor: Predictor
     private let loader: SequentialLoader
-    private let characters: Int
+    /// The tokens that are to be predicted, and the characters that they stand for.
+    public let targets, characters: Int
     private let resets: Bool
     /// The rows that the data is read in.
     public var streams: Int { loader.rows }
@@ -47,12 +48,14 @@ public final class Evaluator {
     ///   - memoryWindow: the memories a step sees.
     ///   - segment: steps at a time; has no effect on the result but for rounding.
     ///   - reset: the steps after which the memory is forgotten, in place of `segment`; never where nil.
+    ///   - most: the tokens to predict at most, from pieces that lie evenly in the data; all where nil.
     public init(
         _ model: FeedbackModel, _ stream: TokenStream, memoryWindow: Int, segment: Int = 64, reset: Int? = nil,
-        streams: Int = 32, threads: Int
-    ) throws(CorpusError) {
-        loader = try Self.loader(stream, segment: reset ?? segment, streams: streams)
-        (characters, resets) = (stream.characters, reset != nil)
+        streams: Int = 32, most: Int? = nil, threads: Int
+    ) throws {
+        loader = try Self.loader(stream, segment: reset ?? segment, streams: streams, most: most)
+        (targets, characters) = try stream.targets(in: loader.ranges)
+        resets = reset != nil
         predictor = .pass(
             TrainingPass(
                 model, steps: loader.sequenceLength, batchSize: loader.rows, carry: memoryWindow,
@@ -62,31 +65,32 @@ public final class Evaluator {
     /// Evaluates what a decoder makes of its model: the cost of a precision.
     public init(
         _ decoder: Decoder, _ stream: TokenStream, reset: Int? = nil, streams: Int = 32
-    ) throws(CorpusError) {
-        loader = try Self.loader(stream, segment: reset ?? 64, streams: streams)
-        (characters, resets) = (stream.characters, reset != nil)
+    ) throws {
+        loader = try Self.loader(stream, segment: reset ?? 64, streams: streams, most: nil)
+        (targets, characters) = try stream.targets(in: loader.ranges)
+        resets = reset != nil
         predictor = .decoder(decoder)
     }
 
     private static func loader(
-        _ stream: TokenStream, segment: Int, streams: Int
-    ) throws(CorpusError) -> SequentialLoader {
-        guard stream.targets.contains(where: { $0 >= 0 }) else {
+        _ stream: TokenStream, segment: Int, streams: Int, most: Int?
+    ) throws -> SequentialLoader {
+        guard stream.count > 0, try stream.targets(in: [0..<stream.count]).tokens > 0 else {
             throw CorpusError("the data to evaluate has nothing to predict; it needs at least 2 tokens")
         }
         return SequentialLoader(
             stream, sequenceLength: min(segment, stream.count),
-            batchSize: max(1, min(streams, (stream.count + 1) / (4 * segment))))
+            batchSize: max(1, min(streams, (stream.count + 1) / (4 * segment))), most: most)
     }
 
-    /// The model as it is now. Throws where the loss is not finite.
+    /// The model as it is now. Throws `NotFiniteError` where the loss is not finite.
     ///
     /// - Parameter progress: called with the tokens predicted so far.
-    public func run(progress: (Int) -> Void = { _ in }) throws(NotFiniteError) -> Evaluation {
+    public func run(progress: (Int) -> Void = { _ in }) throws -> Evaluation {
         var loader = loader
         var sum = CrossEntropySum()
         let evaluate = start()
-        while let batch = loader.next() {
+        while let batch = try loader.next() {
             sum += evaluate(batch)
             progress(sum.targets)
         }

@@ -21,13 +21,24 @@ struct MemoryEstimate {
         bytes = 4 * (parameters * (5 + workers) + workers * kept)
     }
 
-    func check() throws(ConfigurationError) {
-        let available = Double(ProcessInfo.processInfo.physicalMemory)
-        guard bytes <= available else {
-            func gibibytes(_ bytes: Double) -> String { String(format: "%.1f GiB", bytes / 0x1p30) }
-            throw ConfigurationError(
-                "these settings take about \(gibibytes(bytes)) of memory; this machine has \(gibibytes(available)). "
-                    + "Use a smaller model, sequence-length or batch-size")
+    /// Throws where a run does not fit this machine, saying what would.
+    static func check(
+        _ model: ModelConfiguration, steps: Int, batchSize: Int, carry: Int, threads: Int,
+        available: Double = Double(ProcessInfo.processInfo.physicalMemory)
+    ) throws(ConfigurationError) {
+        func bytes(_ batchSize: Int) -> Double {
+            MemoryEstimate(model, steps: steps, batchSize: batchSize, carry: carry, threads: threads).bytes
         }
+        if bytes(batchSize) <= available { return }
+        func gibibytes(_ bytes: Double) -> String { String(format: "%.1f GiB", bytes / 0x1p30) }
+        // More rows never take less.
+        var (fits, exceeds) = (0, batchSize)
+        while exceeds - fits > 1 {
+            let middle = (fits + exceeds) / 2
+            if bytes(middle) <= available { fits = middle } else { exceeds = middle }
+        }
+        throw ConfigurationError(
+            "these settings take about \(gibibytes(bytes(batchSize))) of memory; this machine has \(gibibytes(available)). "
+                + (fits > 0 ? "A batch-size of \(fits) would fit" : "Use a smaller model or sequence-length"))
     }
 }

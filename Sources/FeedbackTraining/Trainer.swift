@@ -61,7 +61,7 @@ public final class Trainer {
         }
         let data = try TrainingData(asked, corpus, tokenizer)
         self.corpus = corpus
-        dataDigest = digest([data.stream, validation].compactMap(\.self).flatMap { [$0.inputs, $0.targets] })
+        dataDigest = try digest([data.stream, validation].compactMap(\.self))
         loaders = data.loaders
         let tokensPerStep = configuration.sequenceLength * configuration.batchSize * configuration.accumulate
         stepsPerEpoch = data.stream.map { max(1, $0.count / tokensPerStep) }
@@ -72,32 +72,31 @@ public final class Trainer {
         let model = configuration.model(vocabulary: tokenizer.vocabularySize)
         try model.validate()
         for loader in loaders {
-            try MemoryEstimate(
+            try MemoryEstimate.check(
                 model, steps: loader.sequenceLength, batchSize: loader.batchSize, carry: configuration.carry,
-                threads: configuration.threads
-            ).check()
+                threads: configuration.threads)
         }
         self.model = try FeedbackModel(
             model, seed: UInt64(configuration.seed), positions: configuration.positionInitialization)
+        var settings = AdamOptimizer.Settings()
+        settings.beta2 = configuration.beta2
+        settings.weightDecay = configuration.weightDecay
+        settings.gradientClip = configuration.gradientClip
+        optimizer = AdamOptimizer(self.model.parameters.table, settings: settings)
         pass = configuration.pass(self.model, loaders[0])
         totalSteps =
             switch configuration.length {
             case .steps(let steps): steps
             case .epochs(let epochs): try epochs * Self.required(stepsPerEpoch)
             case .seconds(let seconds):  // of which a tenth is left for evaluations
-                stepsOfStages(within: 0.9 * Double(seconds), starts: configuration.stages.map(\.start)) {
-                    [pass, model = self.model, loaders] stage in
-                    Self.secondsPerStep(
-                        stage == 0 ? pass : configuration.pass(model, loaders[stage]), loaders[stage],
-                        accumulate: configuration.accumulate, atMost: Double(seconds) / 50)
+                try stepsOfStages(within: 0.9 * Double(seconds), starts: configuration.stages.map(\.start)) {
+                    [pass, model = self.model, loaders, optimizer] stage in
+                    try Self.secondsPerStep(
+                        configuration, stage == 0 ? pass : configuration.pass(model, loaders[stage]), optimizer,
+                        loaders[stage], atMost: Double(seconds) / 50)
                 }
             }
         if configuration.seconds != nil { configuration.steps = totalSteps }
-        var settings = AdamOptimizer.Settings()
-        settings.beta2 = configuration.beta2
-        settings.weightDecay = configuration.weightDecay
-        settings.gradientClip = configuration.gradientClip
-        optimizer = AdamOptimizer(self.model.parameters.table, settings: settings)
         schedule =
             switch configuration.optimizer {
             case .adam:
@@ -113,21 +112,27 @@ public final class Trainer {
         self.configuration = configuration
     }
 
-    /// A step's time on this machine, from some that change nothing.
+    /// A step's time on this machine, from some at a learning rate of 0, which leave everything as it was.
     private static func secondsPerStep(
-        _ pass: TrainingPass, _ loader: any BatchLoader, accumulate: Int, atMost longest: Double
-    ) -> Double {
+        _ configuration: RunConfiguration, _ pass: TrainingPass, _ optimizer: AdamOptimizer,
+        _ loader: any BatchLoader, atMost longest: Double
+    ) throws -> Double {
         var loader = loader
-        let batch = loader.next()
+        let batch = try loader.next()
+        let batches = Array(repeating: (batch.inputs, batch.targets), count: configuration.accumulate)
         func time() -> Double {
-            (ContinuousClock().measure { _ = pass.run(inputs: batch.inputs, targets: batch.targets) }) / .seconds(1)
+            seconds {
+                _ = pass.run(batches, dropout: configuration.dropout(step: 0))
+                _ = optimizer.update(pass, learningRate: 0)
+            }
         }
         // The first touches memory and prepares products.
         _ = time()
         var times: [Double] = []
         while times.count < 3 || times.reduce(0, +) < min(1.5, longest) { times.append(time()) }
         pass.forget()
-        return median(times) * Double(accumulate)
+        optimizer.reset()
+        return median(times)
     }
 
     private static func required(_ stepsPerEpoch: Int?) throws(ConfigurationError) -> Int {
@@ -227,16 +232,13 @@ public final class Trainer {
     /// next batch's does not. What is carried is forgotten then, as memories that have grown from step to step are what makes
     /// it overflow. Where that happens eleven times in a row, or the loss is not finite, it throws, and the model stays as it
     /// was.
-    public func trainStep() throws(TrainingError) -> Step {
+    public func trainStep() throws -> Step {
         let start = ContinuousClock.now
         enter(stage: configuration.stages.lastIndex { $0.start <= step }!)
         loader.difficulty = difficulty
         if loader.beginsAnew { pass.forget() }
-        let batches = (0..<configuration.accumulate).map { _ in loader.next() }
-        let dropout =
-            configuration.dropout > 0
-            ? Dropout(rate: configuration.dropout, seed: UInt64(configuration.seed)).part(step) : nil
-        let sum = pass.run(batches.map { ($0.inputs, $0.targets) }, dropout: dropout)
+        let batches = try (0..<configuration.accumulate).map { _ in try loader.next() }
+        let sum = pass.run(batches.map { ($0.inputs, $0.targets) }, dropout: configuration.dropout(step: step))
         // A batch of a task may by chance have nothing to predict.
         let loss = sum.loss / Double(max(1, sum.targets))
         let rate = schedule.learningRate(step: step + 1)
@@ -259,12 +261,16 @@ public final class Trainer {
             tokens: sum.targets, accuracy: Double(sum.correct) / Double(max(1, sum.targets)))
     }
 
-    /// The model's loss on the whole validation data, memory carried.
+    /// The tokens of a text that are predicted in a validation: all of a small text's, of a large one's as many from all over it.
+    static let mostValidated = 1 << 20
+
+    /// The model's loss on the validation data, memory carried.
     public func validate() throws -> Evaluation {
         let evaluator =
             try evaluator
             ?? Evaluator(
-                model, validation, memoryWindow: modelFolder.memoryWindow, threads: configuration.threads)
+                model, validation, memoryWindow: modelFolder.memoryWindow,
+                most: validation.starts.isEmpty ? Self.mostValidated : nil, threads: configuration.threads)
         self.evaluator = evaluator
         return try evaluator.run()
     }
@@ -291,6 +297,11 @@ public final class Trainer {
 }
 
 extension RunConfiguration {
+    /// What a step drops.
+    fileprivate func dropout(step: Int) -> Dropout? {
+        dropout > 0 ? Dropout(rate: dropout, seed: UInt64(seed)).part(step) : nil
+    }
+
     /// The memories that one batch leaves to the next.
     var carry: Int { streams == true ? memoryWindow ?? sequenceLength : 0 }
 
@@ -305,10 +316,12 @@ extension RunConfiguration {
 }
 
 /// The steps of a run whose stages begin at these steps, in so many seconds; at least one.
-func stepsOfStages(within seconds: Double, starts: [Int], secondsPerStep: (_ stage: Int) -> Double) -> Int {
+func stepsOfStages(
+    within seconds: Double, starts: [Int], secondsPerStep: (_ stage: Int) throws -> Double
+) rethrows -> Int {
     var left = seconds
     for (stage, start) in starts.enumerated() {
-        let time = secondsPerStep(stage)
+        let time = try secondsPerStep(stage)
         let steps = Int(left / time)
         guard stage + 1 < starts.count, steps >= starts[stage + 1] - start else { return max(1, start + steps) }
         left -= Double(starts[stage + 1] - start) * time
@@ -316,9 +329,9 @@ func stepsOfStages(within seconds: Double, starts: [Int], secondsPerStep: (_ sta
     return 1
 }
 
-/// SHA-256 of some numbers, as hexadecimal digits.
-private func digest(_ lists: [[Int32]]) -> String {
+/// SHA-256 of some data, as hexadecimal digits.
+private func digest(_ streams: [TokenStream]) throws -> String {
     var hash = SHA256()
-    for list in lists { list.withUnsafeBytes { hash.update(bufferPointer: $0) } }
+    for stream in streams { try stream.add(to: &hash) }
     return hash.finalize().map { String(format: "%02x", $0) }.joined()
 }

@@ -22,7 +22,10 @@ struct Evaluate: AsyncParsableCommand {
     @Argument(help: "A model folder, or a run's folder: its newest checkpoint.")
     var model: String
 
-    @Option(help: "A data set's name, or a text file; by default a run's own, else tiny_shakespeare.")
+    @Option(
+        help:
+            "A data set's name, a text file, several with commas between them, or a folder; by default a run's own, else tiny_shakespeare."
+    )
     var data: String?
 
     @Option(
@@ -60,7 +63,8 @@ struct Evaluate: AsyncParsableCommand {
         var console = Console()
         let folder = try openModel(model)
         let own = try data == nil ? RunFolder.run(of: URL(filePath: model))?.configuration().data : nil
-        let corpus = try await load(data ?? own ?? KnownCorpus.tinyShakespeare.name, &console)
+        let name = try TextCorpus.absolute(data ?? own ?? KnownCorpus.tinyShakespeare.name)
+        let corpus = try await load(name, &console)
         let stream = try stream(of: corpus, folder.tokenizer)
         let window = memoryWindow ?? folder.memoryWindow
         guard window >= 1 && window <= folder.model.configuration.window else {
@@ -80,9 +84,11 @@ struct Evaluate: AsyncParsableCommand {
             evaluator = try Evaluator(
                 folder.model, stream, memoryWindow: window, reset: reset, threads: threads)
         }
-        let total = stream.targets.count { $0 >= 0 }
+        let start = ContinuousClock.now
         let evaluation = try evaluator.run { done in
-            console.status("\(grouped(done)) of \(grouped(total))", worthKeeping: false)
+            let left = (ContinuousClock.now - start) / .seconds(1) / Double(done) * Double(evaluator.targets - done)
+            console.status(
+                "\(grouped(done)) of \(grouped(evaluator.targets)) tokens, \(duration(left)) left", worthKeeping: false)
         }
         console.clearStatus()
         if json {

@@ -118,6 +118,7 @@ struct Train: AsyncParsableCommand {
             let own = try folder.configuration()
             var asked = own
             try settings.apply(to: &asked)
+            asked.data = try TextCorpus.absolute(asked.data)
             for setting in Setting.all
             where setting.text(asked) != setting.text(own) && !Trainer.changeable.contains(setting.name) {
                 throw ConfigurationError(
@@ -143,9 +144,7 @@ struct Train: AsyncParsableCommand {
         try settings.apply(to: &configuration)
         if let fallback = configuration.settlePrecision() { console.print(fallback) }
         // A run can go on from anywhere.
-        if FileManager.default.fileExists(atPath: configuration.data) {
-            configuration.data = URL(filePath: configuration.data).standardizedFileURL.path
-        }
+        configuration.data = try TextCorpus.absolute(configuration.data)
         let trainer = try Trainer(configuration, corpus: try await load(configuration.data, &console))
         if let `init` {
             let (fresh, unused) = try trainer.initialize(from: try openModel(`init`))
@@ -225,14 +224,16 @@ struct TimeSpan: ExpressibleByArgument {
     }
 }
 
-/// The corpus of a name or path, with a download's progress.
+/// The corpus of a name or path, which tells how far it is where it takes long.
 func load(_ data: String, _ console: inout Console) async throws -> any Corpus {
-    let total = KnownCorpus.all.first { $0.name == data }?.bytes
     let copy = console
-    let found = try await corpus(named: data) { received in
+    let found = try await corpus(named: data) { progress in
         var console = copy
-        let share = total.map { " of \(grouped($0))" } ?? ""
-        console.status("downloading \(data): \(grouped(received))\(share) bytes", worthKeeping: received == total)
+        let left = progress.seconds * Double(progress.total - progress.done) / Double(max(1, progress.done))
+        console.status(
+            "\(progress.work.rawValue) \(data): \(grouped(progress.done)) of \(grouped(progress.total)) bytes, "
+                + "\(duration(left)) left", worthKeeping: progress.done == progress.total)
+        if progress.done == progress.total { console.clearStatus() }
     }
     console.clearStatus()
     return found

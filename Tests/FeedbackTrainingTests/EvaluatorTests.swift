@@ -30,8 +30,7 @@ import Testing
             ModelConfiguration(layers: 2, dModel: 32, heads: 2, dFF: 64, vocabulary: tokenizer.vocabularySize), seed: 3)
         let stream = try corpus.stream(.training, tokenizer)
         let backwards = TokenStream(
-            inputs: stream.inputs.reversed(), targets: stream.targets.reversed(),
-            characters: stream.characters)
+            inputs: try stream.inputs.reversed(), targets: try stream.targets.reversed())
         func loss(_ stream: TokenStream, reset: Int?) throws -> Double {
             try Evaluator(model, stream, memoryWindow: 20, reset: reset, threads: 1).run().loss
         }

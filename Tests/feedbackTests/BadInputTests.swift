@@ -35,7 +35,7 @@ import Testing
             (with("--data", "missing.txt"), "there is no data set or file missing.txt"),
             (with("--data", "empty.txt"), "is empty"), (with("--data", "latin1.txt"), "is not UTF-8 text"),
             (with("--data", "short.txt"), "5 characters; it needs at least 20"),
-            (with("--data", "."), "it is not a file"),
+            (with("--data", "."), "is not UTF-8 text"),
             (with("--heads", "3"), "heads (3) must divide d-model (16)"), (with("--layers", "0"), "layers is 0"),
             (with("--layers", "-2"), "layers is -2"),
             (with("--layers", "99999999999999999999"), "layers is 99999999999999999999"),

@@ -193,8 +193,10 @@ final class Workplace {
         }
     }
 
-    @Test(arguments: [(SIGINT, Int32(130)), (SIGTERM, Int32(143)), (SIGUSR1, 128 + SIGUSR1)])
-    func interruptedRunsSaveAndGoOn(signal: Int32, status: Int32) throws {
+    @Test(arguments: [SIGINT, SIGTERM, SIGUSR1, SIGHUP])
+    func interruptedRunsSaveAndGoOn(signal: Int32) throws {
+        // Where the tests run under nohup, the command would, too.
+        _ = Foundation.signal(SIGHUP, SIG_DFL)
         let place = try Workplace()
         let process = place.process(
             ["train"] + place.small + [
@@ -208,7 +210,7 @@ final class Workplace {
         while process.isRunning, (try? Data(contentsOf: metrics))?.isEmpty != false { usleep(10_000) }
         kill(process.processIdentifier, signal)
         process.waitUntilExit()
-        #expect(process.terminationReason == .exit && process.terminationStatus == status)
+        #expect(process.terminationReason == .exit && process.terminationStatus == 128 + signal)
         let said = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         #expect(said.contains("feedback train --resume run"), "\(said)")
         let names = try FileManager.default.contentsOfDirectory(

@@ -17,9 +17,8 @@ public struct DecodingBenchmark {
     ) throws(ConfigurationError) {
         try configuration.validate()
         model = configuration.model(vocabulary: Self.vocabulary)
-        try MemoryEstimate(
-            model, steps: 1, batchSize: configuration.batchSize, carry: 0, threads: configuration.threads
-        ).check()
+        try MemoryEstimate.check(
+            model, steps: 1, batchSize: configuration.batchSize, carry: 0, threads: configuration.threads)
         self.preset = preset
         self.configuration = configuration
         self.precision = precision

@@ -22,10 +22,9 @@ public struct TrainingBenchmark {
                 "this CPU does not compute in \(configuration.precision.rawValue); use --precision float32")
         }
         model = configuration.model(vocabulary: Self.vocabulary)
-        try MemoryEstimate(
-            model, steps: configuration.sequenceLength, batchSize: configuration.batchSize,
-            carry: 0, threads: configuration.threads
-        ).check()
+        try MemoryEstimate.check(
+            model, steps: configuration.sequenceLength, batchSize: configuration.batchSize, carry: 0,
+            threads: configuration.threads)
         self.preset = preset
         self.configuration = configuration
     }

@@ -17,45 +17,31 @@ public protocol Corpus: Sendable {
 /// The parts of a corpus.
 public enum CorpusPart: String, CaseIterable, Sendable { case training, validation, test, all }
 
-/// Tokens, and at each the token to predict.
-public struct TokenStream: Equatable, Sendable {
-    public let inputs: [Int32]
-    /// As many; negative where nothing is to be predicted.
-    public let targets: [Int32]
-    /// The characters that the targets stand for.
-    public let characters: Int
-    /// Where the sequences of a task begin, in order: nothing before is needed there. None in a text.
-    public let starts: [Int]
-
-    public init(inputs: [Int32], targets: [Int32], characters: Int, starts: [Int] = []) {
-        precondition(inputs.count == targets.count)
-        self.starts = starts
-        self.inputs = inputs
-        self.targets = targets
-        self.characters = characters
-    }
-
-    /// Every token but the first, to be predicted from those before it.
-    public init(_ tokens: [Int32], characters: Int? = nil) {
-        self.init(
-            inputs: Array(tokens.dropLast()), targets: Array(tokens.dropFirst()),
-            characters: characters ?? max(0, tokens.count - 1))
-    }
-
-    public var count: Int { inputs.count }
-}
-
 /// Data that cannot be had or used, with what would do instead.
 public struct CorpusError: Error, Equatable, CustomStringConvertible {
     public let description: String
     public init(_ description: String) { self.description = description }
 }
 
-/// The corpus of a known name, the task of one, or the text file of that path.
+/// How far data has been had or read.
+public struct CorpusProgress: Sendable {
+    public enum Work: String, Sendable {
+        case downloading, reading
+        /// Turning a text that is too large for memory into tokens, once.
+        case encoding
+    }
+    public let work: Work
+    /// In bytes, of how many.
+    public let done, total: Int
+    /// Since it began.
+    public let seconds: Double
+}
+
+/// The corpus of a known name, the task of one, or the text of a file, of several with commas between them, or of all in a folder.
 ///
-/// - Parameter progress: called with the bytes that have arrived during a download.
+/// - Parameter progress: called again and again on long work, there and when the corpus is read.
 public func corpus(
-    named nameOrPath: String, progress: @escaping @Sendable (Int) -> Void = { _ in }
+    named nameOrPath: String, progress: @escaping @Sendable (CorpusProgress) -> Void = { _ in }
 ) async throws -> any Corpus {
     if let task = TaskCorpus.all.first(where: { $0.name == nameOrPath }) { return task }
     return try await TextCorpus.named(nameOrPath, progress: progress)

@@ -24,13 +24,16 @@ public struct KnownCorpus: Sendable {
 
     var fileName: String { "\(name).txt" }
 
-    /// Where a downloaded copy is kept: `$XDG_CACHE_HOME/feedback`, else `~/.cache/feedback`.
-    public var cached: URL {
+    /// Where a downloaded copy is kept.
+    public var cached: URL { Self.cache.appending(path: fileName) }
+
+    /// `$XDG_CACHE_HOME/feedback`, else `~/.cache/feedback`.
+    static var cache: URL {
         let environment = ProcessInfo.processInfo.environment
         let cache =
             environment["XDG_CACHE_HOME"].flatMap { $0.hasPrefix("/") ? URL(filePath: $0) : nil }
             ?? FileManager.default.homeDirectoryForCurrentUser.appending(path: ".cache")
-        return cache.appending(path: "feedback").appending(path: fileName)
+        return cache.appending(path: "feedback")
     }
 
     /// Where `$FEEDBACK_DATA_DIR` would have it.
@@ -47,20 +50,20 @@ public struct KnownCorpus: Sendable {
 
     /// The text: from `$FEEDBACK_DATA_DIR`, else from the cache, else downloaded into the cache.
     ///
-    /// - Parameter progress: called with the bytes that have arrived during a download.
-    public func load(progress: @escaping @Sendable (Int) -> Void = { _ in }) async throws -> TextCorpus {
+    /// - Parameter progress: called again and again during a download.
+    public func load(progress: @escaping @Sendable (CorpusProgress) -> Void = { _ in }) async throws -> TextCorpus {
         if let provided, FileManager.default.fileExists(atPath: provided.path) {
             guard try isIntact(provided) else {
                 throw CorpusError(
                     "\(provided.path) is not the text \(name) (its SHA-256 differs); replace it, "
                         + "or train on it as it is with --data \(provided.path)")
             }
-            return try TextCorpus(name: name, contentsOf: provided)
+            return try TextCorpus(path: provided.path, name: name)
         }
         if try !FileManager.default.fileExists(atPath: cached.path) || !isIntact(cached) {
             try await download(progress: progress)
         }
-        return try TextCorpus(name: name, contentsOf: cached)
+        return try TextCorpus(path: cached.path, name: name)
     }
 
     private func isIntact(_ file: URL) throws -> Bool { Self.digest(try readRegularFile(file)) == sha256 }
@@ -70,10 +73,16 @@ public struct KnownCorpus: Sendable {
     }
 
     /// Downloads the text to a temporary name, checks it, and only then gives it its own.
-    private func download(progress: @escaping @Sendable (Int) -> Void) async throws {
+    private func download(progress: @escaping @Sendable (CorpusProgress) -> Void) async throws {
+        let start = ContinuousClock.now
         let data: Data
         do {
-            data = try await Download.data(from: source, limit: 2 * bytes, progress: progress)
+            data = try await Download.data(from: source, limit: 2 * bytes) { [bytes] received in
+                progress(
+                    CorpusProgress(
+                        work: .downloading, done: received, total: bytes,
+                        seconds: (ContinuousClock.now - start) / .seconds(1)))
+            }
         } catch {
             throw CorpusError(
                 "cannot download \(name) from \(source): \(reason(error)). Put the text at \(cached.path), "
@@ -95,29 +104,6 @@ public struct KnownCorpus: Sendable {
         guard rename(temporary.path, cached.path) == 0 else {
             throw FileError("cannot write \(cached.path): \(String(cString: strerror(errno)))")
         }
-    }
-}
-
-extension TextCorpus {
-    init(name: String, contentsOf file: URL) throws {
-        let corpus = try TextCorpus(contentsOf: file)
-        try self.init(name: name, text: corpus.text)
-    }
-
-    /// The corpus of a known name, or the text file of that path.
-    public static func named(
-        _ nameOrPath: String, progress: @escaping @Sendable (Int) -> Void = { _ in }
-    ) async throws -> TextCorpus {
-        if let known = KnownCorpus.all.first(where: { $0.name == nameOrPath.replacingOccurrences(of: "-", with: "_") })
-        {
-            return try await known.load(progress: progress)
-        }
-        guard FileManager.default.fileExists(atPath: nameOrPath) else {
-            throw CorpusError(
-                "there is no data set or file \(nameOrPath); give a text file, or one of "
-                    + (KnownCorpus.all.map(\.name) + TaskCorpus.all.map(\.name)).joined(separator: ", "))
-        }
-        return try TextCorpus(contentsOf: URL(filePath: nameOrPath))
     }
 }
 

@@ -27,6 +27,13 @@ public final class AdamOptimizer {
         v = ParameterStore(table, executor: executor)
     }
 
+    /// Back to the state before the first update.
+    func reset() {
+        updates = 0
+        m.all.clear()
+        v.all.clear()
+    }
+
     /// Updates a pass's parameters from its gradient.
     ///
     /// - Returns: the gradient's norm before clipping. Where it is not finite nothing has been changed.

@@ -102,7 +102,7 @@ public final class RunFolder {
     public func save(_ trainer: Trainer) throws -> URL {
         try metrics?.synchronize()
         let folder = checkpoint(trainer.step)
-        try writeFolder(folder) { try trainer.write(into: $0) }
+        try writeFolder(folder, { try trainer.write(into: $0) }, whenThere: { try link("last", to: folder) })
         try tidy(trainer)
         return folder
     }
@@ -115,6 +115,7 @@ public final class RunFolder {
         if let best = trainer.best.map({ checkpoint($0.step) }), FileManager.default.fileExists(atPath: best.path) {
             try link("best", to: best)
         }
+        try synchronizeFolder(checkpoints)
         for (step, old) in Self.steps(in: checkpoints).dropLast(trainer.configuration.keep)
         where step != trainer.best?.step {
             // Under another name: what is killed half-way through must not leave a part of a checkpoint.
@@ -135,7 +136,6 @@ public final class RunFolder {
         guard symlink(checkpoint.lastPathComponent, temporary.path) == 0, rename(temporary.path, link.path) == 0 else {
             throw FileError("cannot write \(link.path): \(String(cString: strerror(errno)))")
         }
-        try synchronizeFolder(checkpoints)
     }
 
     // MARK: Training

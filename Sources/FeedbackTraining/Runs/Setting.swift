@@ -121,7 +121,7 @@ public struct Setting: Sendable {
         number("dropout", \.dropout, 0...0.99, "rate of dropout in training"),
         integer("memory-window", \.memoryWindow, 1...4096, "memories a step sees at most"),
         choice("position-init", \.positionInitialization, "how a fresh model's distance bias begins"),
-        string("data", \.data, "a data set's or a task's name, or a text file"),
+        string("data", \.data, "a data set's or a task's name, a text file, several with commas, or a folder of them"),
         choice("tokenizer", \.tokenizer, "what a token is"),
         Setting(
             "streams", \.streams, "read contiguous streams and carry the memory from batch to batch",

@@ -33,11 +33,16 @@ package func readRegularFile(_ file: URL) throws(FileError) -> Data {
     do { return try Data(contentsOf: file) } catch { throw FileError("cannot read \(file.path): \(reason(error))") }
 }
 
-/// Writes a new file and waits until it is on the disk.
-package func writeFile(_ file: URL, _ write: (FileHandle) throws -> Void) throws(FileError) {
+/// An empty file to write, in the place of what there was.
+package func createFile(_ file: URL) throws(FileError) -> FileHandle {
     let descriptor = open(file.path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
     guard descriptor >= 0 else { throw .system("cannot write \(file.path)") }
-    let handle = FileHandle(fileDescriptor: descriptor, closeOnDealloc: true)
+    return FileHandle(fileDescriptor: descriptor, closeOnDealloc: true)
+}
+
+/// Writes a new file and waits until it is on the disk.
+package func writeFile(_ file: URL, _ write: (FileHandle) throws -> Void) throws(FileError) {
+    let handle = try createFile(file)
     do {
         try write(handle)
         try handle.synchronize()
@@ -57,7 +62,11 @@ package func synchronizeFolder(_ folder: URL) throws(FileError) {
 
 /// Makes a folder that is there whole or not at all: `fill` writes into a temporary one beside it, which takes its place
 /// only when everything is on the disk. A folder that was there before stays as it was until then.
-package func writeFolder(_ folder: URL, _ fill: (URL) throws -> Void) throws {
+///
+/// - Parameter whenThere: called as soon as the folder has its name, for what is to be seen together with it.
+package func writeFolder(
+    _ folder: URL, _ fill: (URL) throws -> Void, whenThere: () throws -> Void = {}
+) throws {
     let parent = folder.deletingLastPathComponent()
     do {
         try FileManager.default.createDirectory(at: parent, withIntermediateDirectories: true)
@@ -79,6 +88,7 @@ package func writeFolder(_ folder: URL, _ fill: (URL) throws -> Void) throws {
             if exists { rename(replaced.path, folder.path) }
             throw error
         }
+        try whenThere()
         try synchronizeFolder(parent)
         if exists { try? FileManager.default.removeItem(at: replaced) }
     } catch {

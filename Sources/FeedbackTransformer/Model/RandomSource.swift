@@ -2,7 +2,7 @@ import Foundation
 
 /// A seeded source of random numbers whose state can be saved: xoshiro256** (Blackman & Vigna 2018), seeded by
 /// SplitMix64. The same seed gives the same numbers on every machine.
-public struct RandomSource: RandomNumberGenerator, Equatable, Sendable {
+public struct RandomSource: Equatable, Sendable {
     /// The generator's whole state, four words, not all zero.
     public private(set) var state: [UInt64]
 
@@ -39,8 +39,23 @@ public struct RandomSource: RandomNumberGenerator, Equatable, Sendable {
     /// Uniform in [0, 1), with 53 random bits.
     public mutating func uniform() -> Double { Double(next() >> 11) * 0x1p-53 }
 
-    /// Uniform in 0 ..< bound, without bias.
-    public mutating func below(_ bound: Int) -> Int { Int(next(upperBound: UInt64(bound))) }
+    /// Uniform in 0 ..< bound, without bias: the upper word of next() · bound, of which the lower words that would be one too many
+    /// for some numbers, those below 2⁶⁴ mod bound, are drawn again (Lemire 2019).
+    public mutating func below(_ bound: Int) -> Int {
+        let bound = UInt64(bound)
+        var product = next().multipliedFullWidth(by: bound)
+        if product.low < bound {
+            let excess = (0 &- bound) % bound
+            while product.low < excess { product = next().multipliedFullWidth(by: bound) }
+        }
+        return Int(product.high)
+    }
+
+    /// Puts some values in random order, each order as likely as any other: every place from the first on takes one of what is left
+    /// (Fisher & Yates).
+    public mutating func shuffle<Value>(_ values: inout [Value]) {
+        for place in values.indices.dropLast() { values.swapAt(place, place + below(values.count - place)) }
+    }
 
     /// Standard normal (Box & Muller 1958).
     public mutating func normal() -> Double {

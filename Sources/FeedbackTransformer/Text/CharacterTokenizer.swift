@@ -2,25 +2,26 @@
 public struct CharacterTokenizer: Equatable, Sendable {
     /// The characters by token.
     public let characters: [Unicode.Scalar]
-    private let tokens: [Unicode.Scalar: Int32]
-
-    /// The vocabulary of a text: its different characters, sorted.
-    public init(_ text: String) {
-        self.init(characters: Set(text.unicodeScalars).sorted())
-    }
+    /// By the character's number, as far as there are any; −1 for one that has none.
+    private let tokens: [Int32]
 
     /// - Precondition: no character is there twice.
     init(characters: [Unicode.Scalar]) {
         self.characters = characters
-        tokens = Dictionary(uniqueKeysWithValues: zip(characters, 0...))
+        var tokens = Array(repeating: Int32(-1), count: characters.map { Int($0.value) + 1 }.max() ?? 0)
+        for (token, character) in characters.enumerated() { tokens[Int(character.value)] = Int32(token) }
+        self.tokens = tokens
     }
 
     func encode(_ text: String) throws(TokenizerError) -> [Int32] {
         var encoded: [Int32] = []
         encoded.reserveCapacity(text.utf8.count)
         for (position, character) in text.unicodeScalars.enumerated() {
-            guard let token = tokens[character] else { throw .unknownCharacter(character, position: position) }
-            encoded.append(token)
+            let number = Int(character.value)
+            guard number < tokens.count, tokens[number] >= 0 else {
+                throw .unknownCharacter(character, position: position)
+            }
+            encoded.append(tokens[number])
         }
         return encoded
     }

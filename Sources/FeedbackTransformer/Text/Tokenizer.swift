@@ -23,28 +23,11 @@ public enum Tokenizer: Equatable, Sendable {
         case symbols
     }
 
-    /// A tokenizer whose vocabulary is what occurs in a text. Throws where two of its characters are the same to Unicode,
-    /// so that a file could not tell them apart: a text that has not been normalized.
+    /// A tokenizer whose vocabulary is what occurs in a text (see `Vocabulary`).
     public init(_ kind: Kind, text: String) throws(TokenizerError) {
-        switch kind {
-        case .characters:
-            let tokenizer = CharacterTokenizer(text)
-            var seen: [String: Unicode.Scalar] = [:]
-            for character in tokenizer.characters {
-                if let same = seen.updateValue(character, forKey: String(character)) {
-                    func name(_ scalar: Unicode.Scalar) -> String {
-                        "U+" + String(scalar.value, radix: 16, uppercase: true)
-                    }
-                    throw .malformed(
-                        "the text has both \(name(same)) and \(name(character)), two codes of one character; normalize it "
-                            + "first, for example with uconv -x nfc, or use --tokenizer bytes")
-                }
-            }
-            self = .characters(tokenizer)
-        case .bytes: self = .bytes
-        case .words: self = .words(WordTokenizer(text, rule: .basicEnglish))
-        case .symbols: self = .words(WordTokenizer(text, rule: .whiteSpace))
-        }
+        var vocabulary = Vocabulary(kind)
+        vocabulary.add(text)
+        self = try vocabulary.tokenizer()
     }
 
     public var kind: Kind {
@@ -100,6 +83,16 @@ public enum TokenizerError: Error, Equatable, CustomStringConvertible {
     case unknownCharacter(Unicode.Scalar, position: Int)
     case unknownWord(String, position: Int)
     case malformed(String)
+
+    /// The same in a text of which this one is a part.
+    package func moved(by characters: Int) -> TokenizerError {
+        switch self {
+        case .unknownCharacter(let character, let position):
+            .unknownCharacter(character, position: position + characters)
+        case .unknownWord(let word, let position): .unknownWord(word, position: position + characters)
+        case .malformed: self
+        }
+    }
 
     public var description: String {
         switch self {

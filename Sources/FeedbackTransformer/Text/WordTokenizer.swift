@@ -14,14 +14,6 @@ public struct WordTokenizer: Equatable, Sendable {
     public let words: [String]
     private let tokens: [String: Int32]
 
-    /// The vocabulary of a text: its different words, sorted.
-    public init(_ text: String, rule: Rule) {
-        // Words that are the same to Unicode are one; of their spellings the first counts.
-        var words: [String: String] = [:]
-        for (word, _) in Self.split(text, by: rule) where words[word] == nil { words[word] = word }
-        self.init(words: words.values.sorted(), rule: rule)
-    }
-
     /// - Precondition: no word is there twice.
     public init(words: [String], rule: Rule) {
         self.rule = rule
@@ -31,7 +23,7 @@ public struct WordTokenizer: Equatable, Sendable {
 
     func encode(_ text: String) throws(TokenizerError) -> [Int32] {
         var encoded: [Int32] = []
-        for (word, position) in Self.split(text, by: rule) {
+        try Self.forEachWord(of: text, by: rule) { word, position throws(TokenizerError) in
             guard let token = tokens[word] else { throw .unknownWord(word, position: position) }
             encoded.append(token)
         }
@@ -47,48 +39,71 @@ public struct WordTokenizer: Equatable, Sendable {
         ("?", " ? "), (";", " "), (":", " "),
     ]
 
-    /// The words of a text, with the position of the character that each begins at.
-    static func split(_ text: String, by rule: Rule) -> [(word: String, position: Int)] {
-        var pieces = text.unicodeScalars.enumerated().map { (scalars: [$1], position: $0) }
-        if rule == .basicEnglish { pieces = normalize(pieces) }
-        var words: [(word: String, position: Int)] = []
-        var isInside = false
-        for (scalars, position) in pieces {
-            for scalar in scalars {
-                if scalar.properties.isWhitespace {
-                    isInside = false
-                } else if isInside {
-                    words[words.count - 1].word.unicodeScalars.append(scalar)
-                } else {
-                    words.append((String(scalar), position))
-                    isInside = true
-                }
+    /// Calls with the words of a text, each with the position of the character that it begins at.
+    static func forEachWord<Failure: Error>(
+        of text: String, by rule: Rule, _ body: (_ word: String, _ position: Int) throws(Failure) -> Void
+    ) throws(Failure) {
+        var (word, start) = (String.UnicodeScalarView(), 0)
+        func end() throws(Failure) {
+            if word.isEmpty { return }
+            try body(String(word), start)
+            word.removeAll()
+        }
+        let single = single
+        var position = 0
+        var rest = text.unicodeScalars[...]
+        while let scalar = rest.popFirst() {
+            if word.isEmpty { start = position }
+            position += 1
+            if scalar.isSpace {
+                try end()
+            } else if rule == .whiteSpace {
+                word.append(scalar)
+            } else if scalar == "\"" {
+                continue
+            } else if scalar == "<", let (after, length) = endOfBreak(rest) {
+                try end()
+                rest = after
+                position += length
+            } else if scalar.isASCII, let replacement = single[Int(scalar.value)] {
+                try end()
+                if replacement != " " { try body(String(scalar), position - 1) }
+            } else if scalar.isASCII {
+                word.append(("A"..."Z").contains(scalar) ? Unicode.Scalar(UInt8(scalar.value) + 32) : scalar)
+            } else {
+                word.append(contentsOf: scalar.properties.lowercaseMapping.unicodeScalars)
             }
         }
-        return words
+        try end()
     }
 
-    private typealias Pieces = [(scalars: [Unicode.Scalar], position: Int)]
+    /// What `basic_english` makes of a character of ASCII, where it makes something else of it.
+    private static let single: [String?] = (0..<128).map { number in
+        replacements.first { $0.0.utf8.elementsEqual([number]) }?.1
+    }
 
-    /// `replacements`, in one pass: only `<br />` is longer than a character, and quotes may lie within it.
-    private static func normalize(_ pieces: Pieces) -> Pieces {
-        let single = Dictionary(
-            uniqueKeysWithValues: replacements.filter { $0.0.unicodeScalars.count == 1 }.map {
-                ($0.0.unicodeScalars.first!, Array($0.1.unicodeScalars))
-            })
-        let tag = Array("<br />".unicodeScalars)
-        var result: Pieces = []
-        for (scalars, position) in pieces where scalars[0] != "\"" {
-            let lower = Array(scalars[0].properties.lowercaseMapping.unicodeScalars)
-            result.append((single[scalars[0]] ?? lower, position))
-            if result.count >= tag.count, scalars[0] == ">",
-                result.suffix(tag.count).elementsEqual(tag, by: { $0.scalars == [$1] })
-            {
-                let start = result[result.count - tag.count].position
-                result.removeLast(tag.count)
-                result.append(([" "], start))
-            }
+    /// What follows `<br />` where that is what goes on after its first character, and how long the rest of it is. Quotes, which are
+    /// dropped, may lie within.
+    private static func endOfBreak(
+        _ text: Substring.UnicodeScalarView
+    ) -> (after: Substring.UnicodeScalarView, length: Int)? {
+        var (rest, length) = (text, 0)
+        for expected in ["b", "r", " ", "/", ">"] as [Unicode.Scalar] {
+            repeat {
+                guard let next = rest.popFirst() else { return nil }
+                length += 1
+                if next == "\"" { continue }
+                guard next.properties.lowercaseMapping.unicodeScalars.elementsEqual([expected]) else { return nil }
+                break
+            } while true
         }
-        return result
+        return (rest, length)
+    }
+}
+
+extension Unicode.Scalar {
+    /// White space, told at once of ASCII.
+    fileprivate var isSpace: Bool {
+        isASCII ? value == 0x20 || (0x09...0x0d).contains(value) : properties.isWhitespace
     }
 }

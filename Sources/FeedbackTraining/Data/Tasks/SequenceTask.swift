@@ -137,7 +137,6 @@ public struct TaskCorpus: Corpus {
                 targets += sequence.answers
             }
         }
-        return TokenStream(
-            inputs: inputs, targets: targets, characters: targets.count { $0 >= 0 }, starts: starts)
+        return TokenStream(inputs: inputs, targets: targets, starts: starts)
     }
 }

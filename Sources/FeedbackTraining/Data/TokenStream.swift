@@ -1,0 +1,94 @@
+import Crypto
+import FeedbackTransformer
+
+/// Tokens, and at each the token to predict.
+public struct TokenStream: Sendable {
+    private enum Storage: Sendable {
+        /// Each token of a range but the last, and the next to predict.
+        case text(Tokens, Range<Int>, Tokenizer)
+        case pairs(inputs: [Int32], targets: [Int32])
+    }
+    private let storage: Storage
+    /// How many there are to read.
+    public let count: Int
+    /// Where the sequences of a task begin, in order: nothing before is needed there. None in a text.
+    public let starts: [Int]
+
+    /// Inputs, and as many targets: negative where nothing is to be predicted.
+    public init(inputs: [Int32], targets: [Int32], starts: [Int] = []) {
+        precondition(inputs.count == targets.count)
+        storage = .pairs(inputs: inputs, targets: targets)
+        count = inputs.count
+        self.starts = starts
+    }
+
+    /// Every token but the first, to be predicted from those before it.
+    public init(_ tokens: [Int32]) { self.init(inputs: Array(tokens.dropLast()), targets: Array(tokens.dropFirst())) }
+
+    /// A part of a text.
+    init(_ tokens: Tokens, _ range: Range<Int>, _ tokenizer: Tokenizer) {
+        storage = .text(tokens, range, tokenizer)
+        count = max(0, range.count - 1)
+        starts = []
+    }
+
+    /// Some inputs, and what is to be predicted at each. Throws where they are in a file that is damaged.
+    public func callAsFunction(_ range: Range<Int>) throws(FileError) -> (
+        inputs: ArraySlice<Int32>, targets: ArraySlice<Int32>
+    ) {
+        switch storage {
+        case .pairs(let inputs, let targets): return (inputs[range], targets[range])
+        case .text(let tokens, let own, _):
+            let first = own.lowerBound + range.lowerBound
+            let read = try tokens(first..<first + range.count + 1)
+            return (read.dropLast(), read.dropFirst())
+        }
+    }
+
+    /// Calls with some ranges' inputs and targets, a million at a time.
+    private func forEachPiece(
+        of ranges: [Range<Int>], _ body: (_ inputs: ArraySlice<Int32>, _ targets: ArraySlice<Int32>) -> Void
+    ) throws(FileError) {
+        let most = 1 << 20
+        for range in ranges {
+            for start in stride(from: range.lowerBound, to: range.upperBound, by: most) {
+                let (inputs, targets) = try self(start..<min(start + most, range.upperBound))
+                body(inputs, targets)
+            }
+        }
+    }
+
+    /// What is to be predicted in some ranges: how many tokens, and how many characters of the text they stand for; of a task,
+    /// answers.
+    func targets(in ranges: [Range<Int>]) throws(FileError) -> (tokens: Int, characters: Int) {
+        guard case .text(_, _, let tokenizer) = storage else {
+            var count = 0
+            try forEachPiece(of: ranges) { _, targets in count += targets.count { $0 >= 0 } }
+            return (count, count)
+        }
+        let tokens = ranges.reduce(0) { $0 + $1.count }
+        guard tokens > 0, tokenizer.kind != .characters else { return (tokens, tokens) }
+        // A byte that goes on with a character is none of its own; words have a space between them.
+        let lengths = (0..<tokenizer.vocabularySize).map { token in
+            tokenizer.bytes(of: Int32(token)).count { $0 & 0xc0 != 0x80 } + tokenizer.separator.utf8.count
+        }
+        var characters = -tokenizer.separator.utf8.count
+        try forEachPiece(of: ranges) { _, targets in
+            for target in targets { characters += lengths[Int(target)] }
+        }
+        return (tokens, characters)
+    }
+
+    /// Adds what tells this data from other to a digest.
+    func add(to digest: inout SHA256) throws(FileError) {
+        if case .text(let tokens, let range, _) = storage, let known = tokens.digest {
+            digest.update(data: Array("\(known) \(range)".utf8))
+            return
+        }
+        func update(_ numbers: ArraySlice<Int32>) {
+            numbers.withUnsafeBytes { digest.update(bufferPointer: $0) }
+        }
+        try forEachPiece(of: [0..<count]) { inputs, _ in update(inputs) }
+        try forEachPiece(of: [0..<count]) { _, targets in update(targets) }
+    }
+}
