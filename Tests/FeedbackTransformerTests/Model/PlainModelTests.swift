@@ -1,0 +1,54 @@
+import FeedbackEngine
+import FeedbackTransformer
+import Foundation
+import Testing
+
+/// The training passes and the decoder against the model in one sitting, with which they share nothing.
+@Suite struct PlainModelTests {
+    static let wirings = Wiring.all.filter { $0.carry == 0 }.map { wiring in
+        var wiring = wiring
+        wiring.steps = 9
+        return wiring
+    }
+
+    @Test(arguments: wirings) func passesAndDecoderAgree(wiring: Wiring) throws {
+        let model = try wiring.model()
+        let exact = ParameterStore(model.parameters.table, executor: ReferenceExecutor())
+        exact.copy(from: model.parameters)
+        let reference = wiring.pass(exact) { ReferenceExecutor() }
+        let engine = wiring.pass(model.parameters, threads: 2) { CPUExecutor() }
+        let decoder = Decoder(model, memoryWindow: wiring.configuration.window)
+        reference.parametersChanged()
+        engine.parametersChanged()
+        let inputs = wiring.batches(1)[0].inputs
+        let (expected, fast) = (reference.logits(inputs: inputs), engine.logits(inputs: inputs))
+        for row in 0..<wiring.batch {
+            var plain = PlainModel(model)
+            let sequence = decoder.makeSequence()
+            for t in 0..<wiring.steps {
+                let token = inputs[t * wiring.batch + row]
+                let (logits, decoded) = (plain.step(token), decoder.step([sequence], tokens: [token])[0])
+                for v in 0..<wiring.vocabulary {
+                    let index = (t * wiring.batch + row) * wiring.vocabulary + v
+                    #expect(abs(logits[v] - expected[index]) < 1e-10)
+                    #expect(abs(logits[v] - fast[index]) < 1e-4 && abs(logits[v] - Double(decoded[v])) < 1e-4)
+                }
+            }
+        }
+    }
+
+    @Test func lossAndContinuation() throws {
+        let wiring = Wiring(steps: 12, batch: 1)
+        let model = try wiring.model()
+        let tokens = wiring.batches(1)[0].inputs
+        let pass = wiring.pass(model.parameters) { CPUExecutor() }
+        pass.parametersChanged()
+        let sum = pass.evaluate(inputs: tokens, targets: tokens.dropFirst() + [-1])
+        var plain = PlainModel(model)
+        #expect(abs(plain.loss(of: tokens) - sum.loss / Double(sum.targets)) < 1e-5)
+        // What goes on after the last token goes on after what has been found, too.
+        var (first, second) = (PlainModel(model), PlainModel(model))
+        let whole = first.continuation(of: tokens, tokens: 8)
+        #expect(second.continuation(of: tokens + whole.prefix(3), tokens: 5) == Array(whole.suffix(5)))
+    }
+}
