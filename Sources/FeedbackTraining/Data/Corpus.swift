@@ -38,8 +38,7 @@ public struct CorpusProgress: Sendable {
 }
 
 /// The corpus of a known name, the task of one, or the text of a file, of several with commas between them, or of all in a folder.
-///
-/// - Parameter progress: called again and again on long work, there and when the corpus is read.
+/// `progress` is called again and again on long work, there and when the corpus is read.
 public func corpus(
     named nameOrPath: String, progress: @escaping @Sendable (CorpusProgress) -> Void = { _ in }
 ) async throws -> any Corpus {

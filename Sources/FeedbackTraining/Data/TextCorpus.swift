@@ -25,9 +25,8 @@ public struct TextCorpus: Corpus {
     }
 
     /// A text in UTF-8: a file, several with commas between them, or all files in a folder, read as if they were one. What is
-    /// larger than 32 MiB is not held in memory: it is turned into tokens once, which are kept in the cache.
-    ///
-    /// - Parameter progress: called again and again while a large text is read.
+    /// larger than 32 MiB is not held in memory: it is turned into tokens once, which are kept in the cache; `progress` is called
+    /// again and again meanwhile.
     public init(
         path: String, name: String? = nil, progress: @escaping @Sendable (CorpusProgress) -> Void = { _ in }
     ) throws {
