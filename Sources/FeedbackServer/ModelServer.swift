@@ -35,6 +35,10 @@ public final class ModelServer: Sendable {
         public var precision = DecodingPrecision.float32
         /// Threads that share a model's work.
         public var threads = 1
+        /// How long a request's body may take to arrive.
+        var bodyTime = TimeAmount.seconds(60)
+        /// How long its head may, and how long a connection may say nothing.
+        var idleTime = TimeAmount.seconds(120)
         /// What `stop` waits for requests to finish, before it cuts them off.
         public var drainTime = Duration.seconds(30)
 
@@ -76,16 +80,18 @@ public final class ModelServer: Sendable {
         let (options, responder) = (options, responder)
         let isOver = { @Sendable [self] in over.load(ordering: .relaxed) }
         let server = Server(
-            childChannelSetup: HTTP1Channel(
-                responder: { request, writer, channel in
-                    if request.headers[.expect]?.lowercased() == "100-continue" {
-                        try await writer.writeInformationalHead(HTTPResponse(status: .continue))
-                    }
-                    let response = try await responder.respond(to: request, Connection.of(channel))
-                    try await writer.write(response: response.head, body: response.body)
-                },
-                configuration: .init(
-                    additionalChannelHandlers: [Connection(isOver: isOver)], idleTimeout: .seconds(120))),
+            childChannelSetup: ExchangeChannel(
+                http: HTTP1Channel(
+                    responder: { request, writer, channel in
+                        if request.headers[.expect]?.lowercased() == "100-continue" {
+                            try await writer.writeInformationalHead(HTTPResponse(status: .continue))
+                        }
+                        let response = try await responder.respond(to: request, Connection.of(channel))
+                        try await writer.write(response: response.head, body: response.body)
+                    },
+                    configuration: .init(
+                        additionalChannelHandlers: [Connection(isOver: isOver)], idleTimeout: options.idleTime)),
+                bodyTime: options.bodyTime),
             configuration: ServerConfiguration(
                 address: .hostname(options.host, port: options.port), backlog: 1024,
                 availableConnectionsDelegate: MaximumAvailableConnections(connectionLimit())),

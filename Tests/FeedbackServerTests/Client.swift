@@ -92,7 +92,7 @@ struct Answer: Sendable {
             throw SocketError(what: "no head in \(String(decoding: bytes.prefix(200), as: UTF8.self))")
         }
         let lines = String(decoding: bytes[..<end], as: UTF8.self).components(separatedBy: "\r\n")
-        guard lines[0].hasPrefix("HTTP/1.1 "), let status = Int(lines[0].split(separator: " ")[1]) else {
+        guard lines[0].hasPrefix("HTTP/1."), let status = Int(lines[0].split(separator: " ")[1]) else {
             throw SocketError(what: "no status in \(lines[0])")
         }
         self.status = status

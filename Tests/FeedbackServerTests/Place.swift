@@ -4,10 +4,11 @@ import Foundation
 
 @testable import FeedbackServer
 
-/// A server's options on a free port.
+/// A server's options on a free port, with time enough beside many other tests.
 func settings(_ change: (inout ModelServer.Options) -> Void) -> ModelServer.Options {
     var options = ModelServer.Options()
     (options.port, options.drainTime) = (0, .seconds(600))
+    (options.bodyTime, options.idleTime) = (.minutes(10), .minutes(10))
     change(&options)
     return options
 }

@@ -21,6 +21,11 @@ struct APIError: Error, Equatable {
     static func tooLarge(_ limit: Int) -> APIError {
         APIError(status: .contentTooLarge, message: "the body has more than \(limit) bytes, the most allowed")
     }
+    static func tooSlow(_ limit: TimeAmount) -> APIError {
+        APIError(
+            status: .requestTimeout,
+            message: "the body has not arrived whole within \(limit.nanoseconds / 1_000_000_000) seconds")
+    }
     static let stopping = APIError(
         status: .serviceUnavailable, message: "the server is shutting down", code: "shutting_down",
         headers: [.retryAfter: "10"])

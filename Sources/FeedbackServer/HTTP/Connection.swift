@@ -87,7 +87,7 @@ final class Connection: ChannelDuplexHandler, RemovableChannelHandler, Sendable 
     /// A head that is no HTTP is answered by 400 where the error is the parser's; those found later, in its fields, get the
     /// same answer.
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        let isTransport = error is IOError || error is ChannelError
-        context.fireErrorCaught(isTransport || error is HTTPParserError ? error : HTTPParserError.unknown)
+        let isOther = error is IOError || error is ChannelError || error is APIError
+        context.fireErrorCaught(isOther || error is HTTPParserError ? error : HTTPParserError.unknown)
     }
 }

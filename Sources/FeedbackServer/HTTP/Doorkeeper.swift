@@ -6,6 +6,7 @@ import HummingbirdCore
 struct Doorkeeper: Sendable {
     /// The names that the server goes by; any where nil.
     private let hosts: Set<String>?
+    private static let host = HTTPField.Name("Host")!
     /// Origins whose pages may ask too.
     private let origins: Set<String>
 
@@ -23,8 +24,11 @@ struct Doorkeeper: Sendable {
     }
 
     func check(_ request: Request) throws(APIError) {
-        let host = request.head.authority
-        if let hosts, let host, !hosts.contains(Self.name(host)) {
+        // The first is the authority. Who reads another than the server does would be deceived.
+        guard let host = request.head.authority, request.headers[Self.host] == nil else {
+            throw .invalid(nil, "a request must have one Host header")
+        }
+        if let hosts, !hosts.contains(Self.name(host)) {
             throw APIError(
                 status: .misdirectedRequest,
                 message: "this server is localhost, not \(host); start it with --allow-host to go by that name too",

@@ -1,3 +1,4 @@
+import FeedbackTransformer
 import Foundation
 import HTTPTypes
 import HummingbirdCore
@@ -51,7 +52,7 @@ final class Responder: Sendable {
                     message: "the client has closed the connection, or its sending side, before the answer was there"
                 ).response
         } catch {
-            response = APIError(status: .internalServerError, message: "\(error)").response
+            response = APIError(status: .internalServerError, message: reason(error)).response
         }
         counters.count(request.uri.path, response.status.code)
         for field in doorkeeper.headers(for: request) { response.headers[field.name] = field.value }
@@ -61,6 +62,12 @@ final class Responder: Sendable {
     private func answer(_ request: Request, _ connection: Connection) async throws -> Response {
         let path = request.uri.path
         try doorkeeper.check(request)
+        if let coding = request.headers[.transferEncoding], coding.lowercased() != "chunked" {
+            // Where the last is not chunked, nobody can tell where the body ends.
+            throw APIError(
+                status: coding.lowercased().hasSuffix("chunked") ? .notImplemented : .badRequest,
+                message: "the transfer encoding \(coding) is not known here; send the body as it is, or chunked")
+        }
         if request.method == .options, request.headers[.origin] != nil { return doorkeeper.preflight(request) }
         let parts = path.split(separator: "/", omittingEmptySubsequences: false).dropFirst()
             .map { $0.removingPercentEncoding ?? String($0) }
