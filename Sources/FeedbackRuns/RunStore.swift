@@ -1,3 +1,4 @@
+import FeedbackTransformer
 import Foundation
 import GRDB
 
@@ -186,6 +187,6 @@ private func explain(_ error: any Error) -> String {
     switch error {
     case let error as RunStoreError: error.description
     case let error as DatabaseError: error.message ?? "\(error.resultCode)"
-    default: error.localizedDescription
+    default: reason(error)
     }
 }

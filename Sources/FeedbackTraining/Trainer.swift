@@ -57,7 +57,8 @@ public final class Trainer {
         validation = try corpus.stream(.validation, tokenizer)
         guard validation.count > 0 else {
             let count = try corpus.stream(.all, tokenizer).count + 1
-            throw CorpusError("\(corpus.name) has \(count) \(tokenizer.kind.rawValue); it needs at least 20")
+            let few = count < 2 ? "fewer than 2" : "\(count)"
+            throw CorpusError("\(corpus.name) has \(few) \(tokenizer.kind.rawValue); it needs at least 20")
         }
         let data = try TrainingData(asked, corpus, tokenizer)
         self.corpus = corpus

@@ -15,27 +15,29 @@ public struct Fixture {
 
     public init(contentsOf url: URL) throws {
         let file = try Safetensors(contentsOf: url)
+        do { try self.init(file) } catch { throw FileError("\(url.path): \(error)") }
+    }
+
+    private init(_ file: Safetensors) throws {
         func text(_ key: String) throws -> String {
             guard let value = file.metadata[key] else {
-                throw ConfigurationError("\(url.path) is not a fixture: its metadata lacks \(key)")
+                throw ConfigurationError("it is not a fixture: its metadata lacks \(key)")
             }
             return value
         }
         func number<N: LosslessStringConvertible>(_ key: String, as type: N.Type = N.self) throws -> N {
             guard let value = N(try text(key)) else {
-                throw ConfigurationError("\(url.path) is not a fixture: its \(key) is \(try text(key))")
+                throw ConfigurationError("it is not a fixture: its \(key) is \(try text(key))")
             }
             return value
         }
         func choice<C: RawRepresentable<String>>(_ key: String, as type: C.Type = C.self) throws -> C {
             let name = try text(key).replacingOccurrences(of: "_", with: "-")
-            guard let value = C(rawValue: name) else {
-                throw ConfigurationError("\(url.path) has the unknown \(key) \(name)")
-            }
+            guard let value = C(rawValue: name) else { throw ConfigurationError("it has the unknown \(key) \(name)") }
             return value
         }
         if let format = file.metadata["format"], format != "labml" {
-            throw ConfigurationError("\(url.path) has the format \(format); verify needs labml")
+            throw ConfigurationError("it has the format \(format); verify needs labml")
         }
         configuration = ModelConfiguration(
             memory: try choice("memory"), keyValue: try choice("key_value"),
@@ -46,32 +48,25 @@ public struct Fixture {
         try configuration.validate()
         learningRate = try number("adam_lr")
         gradientClip = try number("grad_clip")
+        guard let shape = file.entries["inputs"]?.shape, shape.count == 2, shape.allSatisfy({ $0 > 0 }),
+            file.entries["targets"]?.shape == shape
+        else { throw ConfigurationError("inputs and targets must both be [steps, batch]") }
+        (steps, batchSize) = (shape[0], shape[1])
         inputs = try file.integers("inputs")
         targets = try file.integers("targets")
-        guard let shape = file.entries["inputs"]?.shape, shape.count == 2, shape.allSatisfy({ $0 > 0 }),
-            targets.count == inputs.count
-        else { throw ConfigurationError("\(url.path): inputs and targets must both be [steps, batch]") }
         for token in inputs + targets where token < 0 || token >= configuration.vocabulary {
-            throw ConfigurationError("\(url.path): the token \(token) is outside the vocabulary")
+            throw ConfigurationError("the token \(token) is outside the vocabulary")
         }
-        (steps, batchSize) = (shape[0], shape[1])
-        // Before anything is allocated: sizes are what the file's tensors have, not what its metadata claim.
-        do {
-            guard file.entries["targets"]?.shape == shape else {
-                throw ConfigurationError("\(url.path): inputs and targets must both be [steps, batch]")
-            }
-            // More tables than tensors need not be listed to be told.
-            guard configuration.layers <= file.entries.count else {
-                throw SafetensorsError.missing("weights of layers")
-            }
-            for parameter in ParameterTable(configuration).parameters {
-                try file.check("weights.\(parameter.name)", shape: parameter.shape)
-                try file.check("grads.\(parameter.name)", shape: parameter.shape)
-            }
-            try file.check("logits", shape: shape + [configuration.vocabulary])
-        } catch let error as SafetensorsError {
-            throw FileError("\(url.path): \(error)")
+        // Before anything is allocated: sizes are what the file's tensors have, not what its metadata claim. More tables than
+        // tensors need not be listed to be told.
+        guard configuration.layers <= file.entries.count else { throw SafetensorsError.missing("weights of layers") }
+        for parameter in ParameterTable(configuration).parameters {
+            try file.check("weights.\(parameter.name)", shape: parameter.shape)
+            try file.check("grads.\(parameter.name)", shape: parameter.shape)
         }
+        try file.check("logits", shape: shape + [configuration.vocabulary])
+        try file.check("loss", shape: [1])
+        try file.check("adam_losses", shape: [5])
         self.file = file
     }
 

@@ -70,6 +70,14 @@ import Testing
         #expect(error?.message.contains(name) == true)
     }
 
+    /// However large it is, a whole number is not said to be none.
+    @Test(arguments: ["max_tokens", "n", "top_k", "seed"]) func saysWhatIsTooLarge(name: String) throws {
+        for text in ["1000000000000000000000000000000", "1e30"] {
+            let error = #expect(throws: APIError.self) { try Self.parse([(name, try JSON(parsing: Array(text.utf8)))]) }
+            #expect(error?.message.hasPrefix("\(name) must be a whole number from ") == true, "\(error?.message ?? "")")
+        }
+    }
+
     @Test func refusesTooManyChoices() throws {
         let prompts = JSON.array(Array(repeating: "a", count: 64))
         #expect(try parse(("prompt", prompts), ("n", 2)).prompts.count == 64)

@@ -1,5 +1,6 @@
 import FeedbackEngine
 import FeedbackTraining
+import FeedbackTransformer
 import Foundation
 import Testing
 
@@ -41,18 +42,46 @@ func fixtureFile(_ name: String) throws -> URL {
         ["d_model": "65536", "heads": "1", "d_ff": "1048576", "vocab": "1000000", "layers": "1000"],
     ])
     func claimsOfSizeAreChecked(claims: [String: String]) throws {
+        let message = try refusal { header in
+            header["__metadata__"] = (header["__metadata__"] as? [String: String])?.merging(claims) { $1 }
+        }
+        #expect(!message.isEmpty)
+    }
+
+    /// Every tensor is looked at before anything is computed, and the file is named.
+    @Test(
+        arguments: [
+            ("inputs", nil), ("targets", nil), ("targets", ["shape": [-1]]), ("inputs", ["dtype": "F32"]),
+            ("logits", nil),
+            ("loss", ["dtype": "I32"]), ("adam_losses", ["dtype": "I32"]), ("adam_losses", nil),
+        ] as [(String, [String: any Sendable]?)])
+    func tensorsAreChecked(name: String, change: [String: any Sendable]?) throws {
+        let message = try refusal { header in
+            var entry = try #require(header.removeValue(forKey: name) as? [String: Any])
+            if change?["shape"] != nil {
+                // As many in another shape: [steps, batch] as one row.
+                entry["shape"] = [(entry["shape"] as? [Int])?.reduce(1, *)]
+            }
+            entry["dtype"] = change?["dtype"] ?? entry["dtype"]
+            header[change == nil ? "renamed" : name] = entry
+        }
+        #expect(message.contains(name), "\(message)")
+    }
+
+    /// What is said of a fixture with another header, which names the file.
+    private func refusal(_ change: (inout [String: Any]) throws -> Void) throws -> String {
         let data = try Data(contentsOf: try fixtureFile("feedback-kv"))
         let length = data.prefix(8).reversed().reduce(0) { $0 << 8 | Int($1) }
         var header = try #require(try JSONSerialization.jsonObject(with: data[8..<8 + length]) as? [String: Any])
-        var metadata = try #require(header["__metadata__"] as? [String: String])
-        metadata.merge(claims) { $1 }
-        header["__metadata__"] = metadata
+        try change(&header)
         let new = try JSONSerialization.data(withJSONObject: header)
-        let file = FileManager.default.temporaryDirectory.appending(path: "claims-\(UUID().uuidString).safetensors")
+        let file = FileManager.default.temporaryDirectory.appending(path: "changed-\(UUID().uuidString).safetensors")
         defer { try? FileManager.default.removeItem(at: file) }
         try (withUnsafeBytes(of: UInt64(new.count).littleEndian) { Data($0) } + new + data[(8 + length)...]).write(
             to: file)
-        #expect(throws: (any Error).self) { try Fixture(contentsOf: file) }
+        let error = #expect(throws: FileError.self) { try Fixture(contentsOf: file) }
+        #expect(error?.description.hasPrefix("\(file.path): ") == true, "\(error?.description ?? "")")
+        return error?.description ?? ""
     }
 
     /// A file that cannot be one is refused by its first bytes, however long it is.

@@ -194,6 +194,18 @@ private func distance(_ a: String, _ b: String) -> Int {
     return row[b.count]
 }
 
+/// What is wrong with a YAML file, and where, without its lines, which Yams' description repeats.
+private func explain(_ error: YamlError) -> String {
+    switch error {
+    case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
+        .composer(_, let problem, let mark, _):
+        "\(problem) in line \(mark.line), column \(mark.column)"
+    case .reader(let problem, _, _, _): problem
+    case .duplicatedKeysInMapping(let names, _): "\(names.sorted().joined(separator: ", ")) is there twice"
+    default: "\(error)"
+    }
+}
+
 // MARK: Files and environment
 
 extension RunConfiguration {
@@ -210,9 +222,8 @@ extension RunConfiguration {
         let root: Node?
         do {
             root = try Yams.compose(yaml: text)
-        } catch {
-            throw ConfigurationError(
-                "\(file.path) is not YAML: \("\(error)".replacingOccurrences(of: "\n", with: " "))")
+        } catch let error as YamlError {
+            throw ConfigurationError("\(file.path) is not YAML: \(explain(error))")
         }
         guard let root else { return }
         guard let mapping = root.mapping else {

@@ -3,7 +3,7 @@ import Foundation
 /// A file or folder that could not be read or written, and why.
 public struct FileError: Error, Equatable, CustomStringConvertible {
     public let description: String
-    public init(_ description: String) { self.description = description }
+    public init(_ description: String) { self.description = oneLine(description) }
 
     /// What the system said of the last failed call.
     static func system(_ what: String) -> FileError { FileError("\(what): \(String(cString: strerror(errno)))") }
@@ -100,7 +100,9 @@ package func writeFolder(
 /// An error in a few words: the system's, where one lies beneath Foundation's.
 package func reason(_ error: any Error) -> String {
     let foundation = error as NSError
-    if let underlying = foundation.userInfo[NSUnderlyingErrorKey] as? NSError, underlying.domain == NSPOSIXErrorDomain {
+    // A cast to NSError alone fails where it is an error of Swift's.
+    let underlying = (foundation.userInfo[NSUnderlyingErrorKey] as? any Error).map { $0 as NSError }
+    if let underlying, underlying.domain == NSPOSIXErrorDomain {
         return String(cString: strerror(Int32(underlying.code)))
     }
     let isFoundations = [NSCocoaErrorDomain, NSURLErrorDomain, NSPOSIXErrorDomain].contains(foundation.domain)

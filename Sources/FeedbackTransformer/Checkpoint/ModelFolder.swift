@@ -150,16 +150,3 @@ extension ParameterStore {
         }
     }
 }
-
-/// What is wrong with a JSON file, in a few words.
-package func explain(_ error: any Error) -> String {
-    switch error {
-    case DecodingError.keyNotFound(let key, _): "\(key.stringValue) is missing"
-    case DecodingError.typeMismatch(_, let context), DecodingError.valueNotFound(_, let context):
-        "\(context.codingPath.map(\.stringValue).joined(separator: ".")) has the wrong type"
-    case DecodingError.dataCorrupted(let context):
-        context.codingPath.isEmpty
-            ? "it is not JSON" : "\(context.codingPath.map(\.stringValue).joined(separator: ".")) has an unknown value"
-    default: "\(error)"
-    }
-}

@@ -18,7 +18,7 @@ public enum SafetensorsError: Error, Equatable, CustomStringConvertible {
 
     public var description: String {
         switch self {
-        case .malformed(let what): "not a valid safetensors file: \(what)"
+        case .malformed(let what): oneLine("not a valid safetensors file: \(what)")
         case .missing(let name): "the tensor \(name) is missing"
         case .mismatch(let name, let found, let needed): "the tensor \(name) is \(found); it must be \(needed)"
         }

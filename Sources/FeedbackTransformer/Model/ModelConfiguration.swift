@@ -96,5 +96,5 @@ public struct ModelConfiguration: Equatable, Sendable {
 /// A setting that cannot be used, with what would do instead.
 public struct ConfigurationError: Error, Equatable, CustomStringConvertible {
     public let description: String
-    public init(_ description: String) { self.description = description }
+    public init(_ description: String) { self.description = oneLine(description) }
 }

@@ -102,7 +102,7 @@ extension Tokenizer {
         for (text, token) in parsed.model.vocab {
             guard !text.isEmpty, texts.indices.contains(token), texts[token] == nil else {
                 throw TokenizerError.malformed(
-                    "\(file.path) is damaged: \(text.debugDescription) has the token \(token)")
+                    oneLine("\(file.path) is damaged: \(text.debugDescription) has the token \(token)"))
             }
             texts[token] = text
         }
