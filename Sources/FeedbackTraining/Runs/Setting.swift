@@ -216,7 +216,9 @@ extension RunConfiguration {
             throw ConfigurationError("\(file.path) is not a configuration: it must be UTF-8 text of at most 64 KiB")
         }
         // Aliases of aliases grow without bound, and so does the work on what is nested deeply; no setting needs either.
-        guard !(text.contains(/(?:^|[\s\[{,])&\w/) && text.contains(/(?:^|[\s\[{,])\*\w/)),
+        let anchors = Set(text.matches(of: /&([A-Za-z0-9_-]+)/.matchingSemantics(.unicodeScalar)).map(\.1))
+        guard
+            anchors.isDisjoint(with: text.matches(of: /\*([A-Za-z0-9_-]+)/.matchingSemantics(.unicodeScalar)).map(\.1)),
             text.count(where: { "[{".contains($0) }) <= 64
         else { throw ConfigurationError("\(file.path): every setting needs one plain value, such as layers: 4") }
         let root: Node?

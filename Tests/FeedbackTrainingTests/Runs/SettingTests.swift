@@ -72,7 +72,12 @@ import Testing
         let bomb = (1...40).reduce("? &a0 [x, x]\n: 1\n") { $0 + "? &a\($1) [*a\($1 - 1), *a\($1 - 1)]\n: 1\n" }
         let nested = String(repeating: "[", count: 30_000)
         let time = ContinuousClock().measure {
-            for text in [bomb, "layers: " + nested, nested, "seed: &s 4\nlayers: *s", "steps: 3\nepochs: 4"] {
+            // An anchor's name need not be a word, and it may follow a colon at once.
+            let inFlow = (1...24).reduce("{\"k\":&a0 [x, x]") {
+                $0 + ", ? {\"k\":&a\($1) [*a\($1 - 1), *a\($1 - 1)]}: 1"
+            }
+            let hidden = [bomb.replacing("a", with: "-"), inFlow + "}"]
+            for text in hidden + [bomb, "layers: " + nested, nested, "seed: &s 4\nlayers: *s", "steps: 3\nepochs: 4"] {
                 #expect(throws: ConfigurationError.self) { try apply(text) }
             }
         }
