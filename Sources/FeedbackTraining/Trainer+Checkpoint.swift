@@ -122,7 +122,7 @@ extension Trainer {
         skips = state.skips ?? 0
         if let lessons = self.configuration.lessons {
             guard let progress = state.lessons, lessons.lessons.indices.contains(progress.lesson),
-                (0..<Lessons.counted).contains(progress.steps), progress.answers >= 0,
+                (0..<Lessons.counted).contains(progress.steps), (0...1 << 40).contains(progress.answers),
                 (0...progress.answers).contains(progress.correct)
             else { throw FileError("\(file.path) is damaged: its lessons do not fit its run") }
             lessonProgress = progress

@@ -149,6 +149,22 @@ import Testing
         } throws: { "\($0)".contains("has d-ff 96") && "\($0)".contains("with d-ff 64") }
     }
 
+    /// What a damaged checkpoint has counted is refused before more is added to it.
+    @Test func countsBeyondReasonAreRefused() throws {
+        var configuration = smallConfiguration()
+        configuration.lessons = try Lessons("0:1-4,50%:2-9")
+        let corpus = corpus(.lessons)
+        let run = try RunFolder(creating: folder, configuration: configuration)
+        let trainer = try Trainer(configuration, corpus: corpus)
+        for _ in 0..<2 { _ = try trainer.trainStep() }
+        let file = try run.save(trainer).appending(path: "training.json")
+        let state = try String(contentsOf: file, encoding: .utf8)
+        let damaged = state.replacing(/"answers" : \d+/, with: "\"answers\" : \(Int.max)")
+        #expect(damaged != state)
+        try Data(damaged.utf8).write(to: file)
+        #expect(throws: FileError.self) { try Trainer(resuming: run, corpus: corpus) }
+    }
+
     /// The memory goes on: with another, the next step is another.
     @Test func theCarriedMemoryCounts() throws {
         var configuration = smallConfiguration()
