@@ -1,7 +1,9 @@
-# make demo   trains a small model on Tiny Shakespeare and lets it write: about two minutes after the build
-# make test   every test, in debug and in release
+# make demo                trains a small model on Tiny Shakespeare and lets it write: about two minutes after the build
+# make test                every test, in debug and in release
+# make fuzz SECONDS=600    damaged files and requests of every kind; SEED=2 for others, INPUT=… for one again
+# make sanitize            tests with the compiler's checks of addresses, of undefined behaviour and of threads
 #
-# Both install what is missing first. What remains to be had beforehand is a Swift toolchain, 6.2 or newer.
+# All install what is missing first. What remains to be had beforehand is a Swift toolchain, 6.2 or newer.
 
 SWIFT ?= swift
 FEEDBACK = .build/release/feedback
@@ -12,7 +14,7 @@ BREW := $(shell brew --prefix)
 FLAGS = -Xcc -I$(BREW)/include -Xlinker -L$(BREW)/lib
 endif
 
-.PHONY: setup build demo test browser notebook lint interoperability clean
+.PHONY: setup build demo test fuzz sanitize browser notebook lint interoperability clean
 
 setup:
 	@Makefiles/setup.sh
@@ -44,6 +46,20 @@ test: setup
 	$(SWIFT) test $(RELEASE) --filter speedHolds
 	$(SWIFT) test $(RELEASE) --skip speedHolds
 
+SECONDS ?= 60
+fuzz: setup
+	FEEDBACK_TEST_FUZZ_SECONDS=$(SECONDS) FEEDBACK_TEST_FUZZ_SEED=$(SEED) FEEDBACK_TEST_FUZZ_INPUT=$(INPUT) \
+		$(SWIFT) test $(RELEASE) --filter hostileInputs
+
+# Each in a build of its own, over what is fast: operations, model, training, files, worker threads. Of what is undefined C
+# alone has much, and Swift's compiler no check on Linux. XCTest itself leaks.
+SANITIZED = FeedbackEngineTests|FeedbackTransformerTests|FeedbackTrainingTests|FuzzTests
+sanitize: sanitize-address sanitize-thread
+sanitize-address: CHECKS = --sanitize address $(addprefix -Xcc , -fsanitize=undefined -fno-sanitize-recover=undefined)
+sanitize-thread: CHECKS = --sanitize thread
+sanitize-%: setup
+	ASAN_OPTIONS=detect_leaks=0 $(SWIFT) test $(CHECKS) --scratch-path .build-sanitize-$* $(FLAGS) --filter '$(SANITIZED)'
+
 # The dashboard in headless Chromium, and the notebook on a small budget, with the command that the tests have built.
 TESTED = .build-release-tests/release/feedback
 browser: test
@@ -59,4 +75,4 @@ interoperability: build
 	Tests/Interoperability/check.sh $(FEEDBACK)
 
 clean:
-	rm -rf .build .build-release-tests
+	rm -rf .build .build-*

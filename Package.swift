@@ -91,5 +91,8 @@ let package = Package(
         .testTarget(
             name: "feedbackTests", dependencies: ["FeedbackTraining", "TestedCommand", "feedback"],
             swiftSettings: strict),
+        .testTarget(
+            name: "FuzzTests", dependencies: ["FeedbackRuns", "FeedbackServer", "FeedbackTraining"],
+            path: "Tests/Fuzzing", resources: [.copy("Corpus")], swiftSettings: strict),
     ]
 )
