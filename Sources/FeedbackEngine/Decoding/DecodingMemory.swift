@@ -1,7 +1,7 @@
 import CKernels
 import Foundation
 
-// Attention while decoding: steps 1 to 3 of Operations/Attention.swift for one row at a time, in float32 or bfloat16
+// Attention while decoding: E5–E7 (Operations/Attention.swift), forward only, for one row at a time, in float32 or bfloat16
 //
 // Keys lie in lanes over slots and values in lanes over the head, so that both sums run over groups of the summed axis:
 // keys [H][slots/16][groups over K][16], values [H][slots/g][P] with g slots in a group.

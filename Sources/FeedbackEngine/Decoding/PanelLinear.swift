@@ -1,6 +1,6 @@
 import CKernels
 
-// Linear map for decoding: y = x W'ᵀ + b' as in Operations/Linear.swift, forward only
+// E3 for decoding, forward only: y = x W'ᵀ + b' as in Operations/Linear.swift
 //
 //   float32, bfloat16   y_o = Σ_i x_i W'_oi + b'_o                     x and W' rounded to the precision
 //   int8                y_o = c_o (s Σ_i u_i w_oi + m Σ_i w_oi) + b'_o

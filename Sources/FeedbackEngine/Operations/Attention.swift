@@ -1,4 +1,4 @@
-// Attention over the memory, with relative positions (Dai et al. 2019 as in labml's feedback transformer)
+// E5–E7: attention over the memory, with relative positions (Dai et al. 2019 as in labml's feedback transformer)
 //
 // Step t sees the memories j of the last M earlier steps; o = t − j = 1, 2, … says how far back a memory lies.
 // The equation of the model, for one head of size K:
@@ -8,9 +8,9 @@
 // With q̃ = K^-½ (q + u), which the query's linear map gives directly (bias u, scale K^-½), and
 // S̃_o = K^-½ (S_o − u·U_o), computed once per optimizer step, the same is
 //
-//   forward  1   s_j = q̃·(k_j + U_o) + S̃_o
-//            2   p   = softmax_j s
-//            3   c   = Σ_j p_j v_j
+//   forward  1   s_j = q̃·(k_j + U_o) + S̃_o                                                                        E5
+//            2   p   = softmax_j s                                                                                E6
+//            3   c   = Σ_j p_j v_j                                                                                E7
 //   backward 3   dp_j = dc·v_j                                        dv_j += p_j dc
 //            2   ds_j = p_j (dp_j − dc·c)                             as Σ_i p_i dp_i = dc·c
 //            1   dq̃   = Σ_j ds_j (k_j + U_o)                          dk_j += ds_j q̃,  dŨ_o += ds_j q̃,  dS̃_o += ds_j

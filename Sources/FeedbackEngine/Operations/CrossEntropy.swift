@@ -1,7 +1,7 @@
 import CKernels
 import Foundation
 
-// Softmax and cross-entropy
+// E10: softmax and cross-entropy
 //
 //   forward    p = softmax(z);   loss = −Σ_n log p_n[target_n]
 //   backward   dz_n = scale · (p_n − onehot(target_n))         scale = 1 / number of targets makes the loss a mean

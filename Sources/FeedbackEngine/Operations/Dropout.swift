@@ -1,6 +1,6 @@
 import CKernels
 
-// Dropout (Srivastava et al. 2014)
+// E14: dropout (Srivastava et al. 2014)
 //
 //   forward    y  = z ∘ x / (1 − ρ)        z_i = 0 with probability ρ, else 1
 //   backward   dx = z ∘ dy / (1 − ρ)
@@ -9,7 +9,7 @@ import CKernels
 // the run's seed, the optimizer step, layer, place, time step and row of the batch; so it depends neither on the number of
 // threads nor on when something is computed, and a resumed run drops the same.
 //
-// On attention weights (Attention.swift), with p̂ = z ∘ p / (1 − ρ):
+// On attention weights (E7), with p̂ = z ∘ p / (1 − ρ):
 //
 //   forward    c = Σ_j p̂_j v_j
 //   backward   ds_j = p̂_j dp_j − p_j (dc·c)      since Σ_i p̂_i dp_i = dc·c

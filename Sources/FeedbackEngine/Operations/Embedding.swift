@@ -1,6 +1,6 @@
 import CKernels
 
-// Embedding (model.embedding)
+// E1: embedding
 //
 //   forward    x_n = E[token_n]
 //   backward   dE[token_n] += dx_n

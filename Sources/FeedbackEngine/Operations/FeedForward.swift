@@ -1,8 +1,8 @@
-// Position-wise feed-forward block, pre-norm, with its residual (Vaswani et al. 2017, section 3.3)
+// E4: position-wise feed-forward block, pre-norm, with its residual (Vaswani et al. 2017, section 3.3)
 //
-//   forward  1   (n, r) = LayerNorm(x)
-//            2   h  = drop(max(0, n W1'ᵀ + b1'))
-//            3   x += drop(h W2ᵀ + b2)
+//   forward  1   (n, r) = LayerNorm(x)                             E2
+//            2   h  = drop(max(0, n W1'ᵀ + b1'))                 E3, E14
+//            3   x += drop(h W2ᵀ + b2)                         E3, E14
 //   backward 3   do = drop(dx);   dh = drop(do W2) ∘ [h > 0]       dW2  += doᵀ h,   db2  += Σ do
 //            2   dn = dh W1'                                        dW1' += dhᵀ n,   db1' += Σ dh
 //            1   dx += LayerNorm backward of dn

@@ -1,10 +1,10 @@
-// Layer normalisation (Ba et al. 2016), without its gain and shift
+// E2: layer normalisation (Ba et al. 2016), without its gain and shift
 //
 //   forward    r = (var(x) + ε)^-½        var over the D columns, divided by D;  ε = 1e-5
 //              y = (x − mean(x)) · r
 //   backward   dx += r · ( dy − mean(dy) − y · mean(dy ∘ y) )
 //
-// Gain and shift belong to the linear map that follows (Linear.swift): W (γ ∘ y + β) = (W diag γ) y + W β.
+// Gain and shift belong to the linear map that follows (E3): W (γ ∘ y + β) = (W diag γ) y + W β.
 //
 // Shapes: x, y, dx, dy [N, D]; r [N, 1]. Kept for the backward pass: y, r.
 

@@ -1,6 +1,6 @@
 import CKernels
 
-// Linear map, with the LayerNorm before it folded in
+// E3: linear map, with the gain and shift of the LayerNorm before it folded in
 //
 //   forward    y  = x W'ᵀ + b'            W' = s W diag(γ),   b' = s (W β + b)
 //   backward   dx = dy W'
@@ -13,8 +13,8 @@ import CKernels
 // touches γ, β or s, and LayerNorm's gain and shift cost no pass over the activations, forward or backward.
 //
 // Shapes: x, dx [N, inputs]; y, dy [N, outputs]; W, dW [outputs, inputs]; b, db [outputs]; γ, β [inputs].
-// A bias may be shorter than the outputs: it then belongs to the last of them. Unfolding then takes db' of the others for zero,
-// as it is of keys: a constant added to all keys changes no attention, Σ_j ds_j = 0 (Attention.swift).
+// A bias may be shorter than the outputs: it then belongs to the last of them, and unfolding takes db' of the others for
+// zero. So it is for keys, which come first: a constant added to all keys changes no attention, Σ_j ds_j = 0 (E6).
 
 /// A weight matrix as an executor wants it for many products, made anew by `pack` whenever the parameters change.
 public class PackedLinear: @unchecked Sendable {

@@ -1,7 +1,7 @@
 import CKernels
 import Foundation
 
-// The memory vector: a learned weighted sum of all layers' outputs (Fan et al. 2020, their definition of the memory vector)
+// E9: the memory vector, a learned weighted sum of all layers' outputs (Fan et al. 2020, their definition of it)
 //
 //   forward    m = Σ_l a_l x_l            l = 0 … L, the embedding counts too;  a = softmax(w)
 //   backward   dx_l += a_l dm

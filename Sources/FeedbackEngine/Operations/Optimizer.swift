@@ -1,10 +1,12 @@
 import CKernels
 import Foundation
 
-// Gradient clipping by the global norm (Pascanu et al. 2013) and Adam (Kingma & Ba 2015) with decoupled weight decay
-// (Loshchilov & Hutter 2019)
+// E11: gradient clipping by the global norm (Pascanu et al. 2013)
 //
 //   n = ‖g‖₂ over all parameters;   c = min(1, limit / (n + 1e-6));   g ← c g
+//
+// E12: Adam (Kingma & Ba 2015) with decoupled weight decay (Loshchilov & Hutter 2019)
+//
 //   m ← β₁ m + (1 − β₁) g
 //   v ← β₂ v + (1 − β₂) g²
 //   w ← w (1 − η λ) − η · (m / (1 − β₁ᵗ)) / ( √(v / (1 − β₂ᵗ)) + ε )          t = 1, 2, …

@@ -1,7 +1,7 @@
 import FeedbackEngine
 import FeedbackTransformer
 
-/// Adam with decoupled weight decay and clipping by the global norm; equations in Operations/Optimizer.swift.
+/// Adam with decoupled weight decay (E12) and clipping by the global norm (E11); equations in Operations/Optimizer.swift.
 public final class AdamOptimizer {
     public struct Settings: Equatable, Sendable {
         public var beta1 = 0.9

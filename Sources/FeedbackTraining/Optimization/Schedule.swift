@@ -1,7 +1,7 @@
 import FeedbackTransformer
 import Foundation
 
-/// How the learning rate follows the optimizer's steps t = 1, 2, …
+/// E13: how the learning rate follows the optimizer's steps t = 1, 2, …
 public enum Schedule: Equatable, Sendable {
     /// Linear warm-up to `peak`, then half a cosine down to `minimum` at the last step (Loshchilov & Hutter 2017):
     /// η(t) = peak · t / warmup, then minimum + ½ (peak − minimum)(1 + cos(π (t − warmup) / (total − warmup))).

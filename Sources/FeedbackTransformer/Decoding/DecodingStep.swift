@@ -1,14 +1,14 @@
 import FeedbackEngine
 
-// One step of several sequences, shared out over the team's threads (model: Pass/AttentionBlock.swift, Operations/)
+// One step of several sequences, shared out over the team's threads; the equations are those of Documentation/Equations.md
 //
-//   for every layer   1   own columns of q̃                     from LN(x)
-//                     2   own heads of c                                                  then a barrier
-//                     3   own columns of x += c Woᵀ + bo                                  then a barrier
-//                     4   own columns of h = max(0, LN(x) W1ᵀ + b1)                       then a barrier
-//                     5   own columns of x += h W2ᵀ + b2, and of m += a_l x               then a barrier
-//   at the end        6   own heads of the memory's keys and values, from m
-//                     7   own columns of the logits             from LN(x)
+//   for every layer   1   own columns of q̃                     from LN(x)                              E2, E3
+//                     2   own heads of c                                             then a barrier    E5–E7
+//                     3   own columns of x += c Woᵀ + bo                             then a barrier    E3
+//                     4   own columns of h = max(0, LN(x) W1ᵀ + b1)                  then a barrier    E2, E3
+//                     5   own columns of x += h W2ᵀ + b2, and of m += a_l x          then a barrier    E3, E9
+//   at the end        6   own heads of the memory's keys and values, from m or LN(m)                   E2, E3
+//                     7   own columns of the logits             from LN(x)                             E2, E3
 //
 // Every thread has the same columns of all maps from D to D, so what it computes of q̃, k and v is what its own heads need,
 // and 1 and 2 need no barrier between; unless a head's columns lie in two threads' parts. What enters a product, all rows

@@ -146,7 +146,8 @@ final class PackedModel: @unchecked Sendable {
             bias: reachable(layers[layer].positionBias, in: store))
     }
 
-    /// Turns the summed gradients of packed maps into gradients of the parameters, in place.
+    /// Turns the summed gradients of packed maps into gradients of the parameters, in place: what E3 and E5 call unfolding,
+    /// and dw of E9.
     func unfold(_ gradient: ParameterStore, parameters: ParameterStore, executors: [any Executor], pool: WorkerPool) {
         let executors = Unchecked(executors)
         pool.run { worker in

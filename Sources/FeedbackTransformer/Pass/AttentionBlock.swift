@@ -1,11 +1,11 @@
 import FeedbackEngine
 
-// Attention block, pre-norm, with its residual
+// E8: attention block, pre-norm, with its residual
 //
-//   forward  1   (n, r) = LayerNorm(x)
-//            2   q̃  = K^-½ (Wq (γ∘n + β) + u)
-//            3   c   = attention of q̃ over the memory, weights dropped   (FeedbackEngine/Operations/Attention.swift)
-//            4   x  += drop(c Woᵀ + bo)
+//   forward  1   (n, r) = LayerNorm(x)                                E2
+//            2   q̃  = K^-½ (Wq (γ∘n + β) + u)                         E3
+//            3   c   = attention of q̃ over the memory                 E5–E7, weights dropped by E14
+//            4   x  += drop(c Woᵀ + bo)                               E3, E14
 //   backward 4   do = drop(dx);   dc = do Wo                          dWo  += doᵀ c,   dbo += Σ do
 //            3   dq̃ = attention backward of dc                        and, gathered, dk, dv, dU, dS
 //            2   dn  = dq̃ Wq'                                         dWq' += dq̃ᵀ n,   du  += Σ dq̃

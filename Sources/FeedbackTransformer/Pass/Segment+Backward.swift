@@ -2,7 +2,7 @@ import FeedbackEngine
 
 extension Segment {
     /// The gradients that answer `forward`, for dlogits [T·R, V]: added to one worker's store, in the terms of the packed
-    /// maps (`PackedModel.unfold`). The numbers are those of `forward`, walked in reverse.
+    /// maps (`PackedModel.unfold`). The steps are those of `forward`, in reverse.
     func backward(
         _ tile: Tile, tokens: [Int32], dLogits: Matrix<State>, dropout: Dropout? = nil,
         accumulatingInto gradient: ParameterStore
@@ -11,19 +11,19 @@ extension Segment {
         let weights = packed.memoryWeights(parameters)
         var dWeights = Array(repeating: 0.0, count: weights.count)
 
-        // 4. The head, for all steps at once.
+        // 4, for all steps at once.
         let dx = workspace.dx.rows(all)
         let dz = workspace.dLogits.rows(all)
         let dNormalized = workspace.dNormalized.rows(all)
         executor.convert(dLogits, into: dz)
-        executor.linearBackward(dz, packed.generator.packed, into: dNormalized)
+        executor.linearBackward(dz, packed.generator.packed, into: dNormalized)  // E3
         dx.clear()
-        executor.normalizeBackward(
+        executor.normalizeBackward(  // E2
             dNormalized, normalized: workspace.normalized.rows(all),
             inverseDeviation: workspace.inverseDeviation.rows(all), accumulatingInto: dx)
         gradients(dz, workspace.normalized.rows(all), of: packed.generator, accumulatingInto: gradient)
 
-        // 3. The recurrence, chunk by chunk of steps, and several of these at a time.
+        // 3 and 2, from the last block to the first; the sums over steps a chunk, or a span, of them at a time.
         for memory in workspace.memories { executor.clearGradients(memory) }
         for span in ranges(of: 0..<shape.steps, by: workspace.span).reversed() {
             for chunk in ranges(of: span, by: shape.chunk).reversed() {
@@ -42,17 +42,17 @@ extension Segment {
             packed.flush(sums, layer: l, into: gradient, executor: executor)
         }
 
-        // 2. The embedding, for all steps at once.
-        executor.embedBackward(dx, tokens: tokens, accumulatingInto: gradient.matrix("src_embed.weight"))
+        // 1, for all steps at once.
+        executor.embedBackward(dx, tokens: tokens, accumulatingInto: gradient.matrix("src_embed.weight"))  // E1
 
-        // 1. Carried memories: no gradient goes further back, but the key and value weights learn from them.
+        // 3, for the memories carried over: the key and value weights learn from them, but no gradient goes further back.
         if tile.carried == 0 { return }
         for memory in 0..<shape.memories {
             keyValueGradients(memory, slots: 0..<tile.carried, tile, accumulatingInto: gradient)
         }
     }
 
-    /// One block of steps, layers last to first. What needs several steps is left to `finish` and `gradients`.
+    /// Steps 3 and 2 of one block, layers last to first. What needs several blocks is left to `finish` and `gradients`.
     private func backward(
         _ block: Range<Int>, of chunk: Range<Int>, in span: Range<Int>, _ tile: Tile, _ dropout: Dropout?,
         weights: [Double], accumulatingInto dWeights: inout [Double]
@@ -63,14 +63,14 @@ extension Segment {
         let dNormalized = workspace.dNormalized.rows(0..<rows.count)
         let attending = attending(block, tile)
         let dm = workspace.memory.rows(0..<(shape.routesFeedback ? rows.count : 0))
-        if shape.routesFeedback {
+        if shape.routesFeedback {  // 3
             memoryBackward(block, of: chunk, in: span, tile, into: dm)
-            dWeights[model.layers] += executor.weightedSumBackward(
+            dWeights[model.layers] += executor.weightedSumBackward(  // E9
                 dm, x: workspace.x[model.layers].rows(rows), weight: weights[model.layers], accumulatingInto: dx)
         }
         for l in (0..<model.layers).reversed() {
             let layer = packed.layers[l]
-            executor.feedForwardBackward(
+            executor.feedForwardBackward(  // 2: E4
                 dx, layer.feedForward, workspace.feedForward[l].rows(rows),
                 keeping: workspace.feedForwardDeltas[l].rows(delta), dNormalized: dNormalized,
                 dropout: self.dropout(dropout, layer: l, block, tile))
@@ -80,18 +80,18 @@ extension Segment {
                 let stash = workspace.attention[l].rows(seeing)
                 let deltas = workspace.attentionDeltas[l].rows(delta)
                 let dx = workspace.dx.rows(seeing)
-                executor.attentionBackward(
+                executor.attentionBackward(  // E8
                     dx, layer, memory(layer: l), visibility(attending, tile), stash, keeping: deltas,
                     dropout: self.dropout(dropout, layer: l, attending, tile))
                 if l > 0 {
-                    executor.queryBackward(
+                    executor.queryBackward(  // E8
                         dx, layer, stash, deltas, dNormalized: workspace.dNormalized.rows(0..<seeing.count))
                 }
             }
             if shape.routesFeedback {
-                dWeights[l] += executor.weightedSumBackward(
+                dWeights[l] += executor.weightedSumBackward(  // E9
                     dm, x: workspace.x[l].rows(rows), weight: weights[l], accumulatingInto: dx)
-            } else {
+            } else {  // 3
                 let slots = tile.carried + block.lowerBound..<tile.carried + block.upperBound
                 gather(l, steps: attending, of: span, slots: slots, tile)
                 let dKeysValues = workspace.dKeysValues[l].rows(delta)
@@ -106,7 +106,7 @@ extension Segment {
         }
     }
 
-    /// dm of one step: from its keys' and values' gradients, to which the later steps of the chunk are still to be added.
+    /// dm of one block: from the gradients of its keys and values, after the later steps of its chunk have been added to them.
     private func memoryBackward(
         _ block: Range<Int>, of chunk: Range<Int>, in span: Range<Int>, _ tile: Tile, into dm: Matrix<State>
     ) {
@@ -139,7 +139,7 @@ extension Segment {
             accumulatingInto: dm)
     }
 
-    /// What a chunk's steps contribute to the gradients of positions and of all earlier memories.
+    /// What a chunk's steps contribute to the gradients of positions (E5) and of all earlier memories (E5, E7).
     private func finish(_ chunk: Range<Int>, in span: Range<Int>, _ tile: Tile) {
         let attending = attending(chunk, tile)
         if attending.isEmpty { return }
@@ -155,7 +155,7 @@ extension Segment {
         }
     }
 
-    /// What all steps of a span have in common: weight gradients, and the first layer's queries.
+    /// What is computed once for a span: weight gradients (E3), and the backward pass of the first layer's queries (E8).
     private func gradients(_ span: Range<Int>, _ tile: Tile, accumulatingInto gradient: ParameterStore) {
         let rows = rows(span, of: tile)
         let delta = 0..<rows.count

@@ -1,5 +1,17 @@
 import FeedbackEngine
 
+// The model over the T steps of a segment, forward. Steps 1–4 and E1–E14 are those of Documentation/Equations.md.
+//
+//   for all steps t        1   x_0 = E[token]                                                              E1
+//   for t = 0 … T − 1      2   for l = 0 … L − 1:  x_{l+1} = x_l + attention of x_l over memories j < t    E8
+//                                                  x_{l+1} += feed-forward of x_{l+1}                      E4
+//                          3   m = Σ_l a_l x_l,  n = LayerNorm(m)                                          E9, E2
+//                              k = Wk n,  v = Wv n:  memory t                                              E3
+//   for all steps t        4   logits = Wg LayerNorm(x_L) + b_g                                            E2, E3
+//
+// A `per-layer` model does step 3 for each layer, with m = x_l, before that layer's step 2, for all t at once. The backward
+// pass (Segment+Backward.swift) does 4, then 3 and 2 from the last t to the first, then 1.
+
 /// Some rows of the batch, and what they carry from one segment to the next.
 final class Tile {
     /// Which rows of the batch.
@@ -91,45 +103,45 @@ final class Segment {
         for memory in workspace.memories { memory.rows = tile.rows.count }
         let weights = packed.memoryWeights(parameters)
 
-        // 1. Carried memories: keys and values anew, with the weights as they are now.
+        // 3, for the memories carried over: their keys and values anew, with the weights as they are now.
         for memory in 0..<shape.memories { remember(memory, slots: 0..<tile.carried, tile) }
 
-        // 2. The embedding, and the first layer's queries: not recurrent, so for all steps at once.
-        executor.embed(tokens, table: parameters.matrix("src_embed.weight"), into: workspace.x[0].rows(all))
+        // 1, and the first layer's queries: they need no memory, so all steps' are computed at once.
+        executor.embed(tokens, table: parameters.matrix("src_embed.weight"), into: workspace.x[0].rows(all))  // E1
         let first = rows(attending(0..<shape.steps, tile), of: tile)
-        executor.query(workspace.x[0].rows(first), packed.layers[0], keeping: workspace.attention[0].rows(first))
+        executor.query(workspace.x[0].rows(first), packed.layers[0], keeping: workspace.attention[0].rows(first))  // E8
 
-        // 3. The recurrence.
+        // 2 and 3, a block of steps at a time.
         for block in blocks {
             let rows = rows(block, of: tile)
             let slots = tile.carried + block.lowerBound..<tile.carried + block.upperBound
             for l in 0..<model.layers {
                 let x = workspace.x[l].rows(rows)
-                if !shape.routesFeedback {
+                if !shape.routesFeedback {  // 3
                     keep(x, memory: l, block, tile)
                     remember(l, slots: slots, tile)
                 }
-                layer(l, block, tile, dropout)
+                layer(l, block, tile, dropout)  // 2
             }
-            if shape.routesFeedback {
+            if shape.routesFeedback {  // 3
                 let m = workspace.memory.rows(0..<rows.count)
-                executor.weightedSum(workspace.x.map { $0.rows(rows) }, weights: weights, into: m)
+                executor.weightedSum(workspace.x.map { $0.rows(rows) }, weights: weights, into: m)  // E9
                 keep(m, memory: 0, block, tile)
                 for memory in 0..<shape.memories { remember(memory, slots: slots, tile) }
             }
         }
 
-        // 4. The head, for all steps at once.
+        // 4, for all steps at once.
         let normalized = workspace.normalized.rows(all)
         let logits = workspace.logits.rows(all)
-        executor.normalize(
+        executor.normalize(  // E2
             workspace.x[model.layers].rows(all), into: normalized,
             inverseDeviation: workspace.inverseDeviation.rows(all))
-        executor.linear(normalized, packed.generator.packed, into: logits)
+        executor.linear(normalized, packed.generator.packed, into: logits)  // E3
         return logits
     }
 
-    /// x_{l+1} = layer l of x_l.
+    /// Step 2 for one layer: x_{l+1} = layer l of x_l.
     private func layer(_ l: Int, _ block: Range<Int>, _ tile: Tile, _ dropout: Dropout?) {
         let rows = rows(block, of: tile)
         let layer = packed.layers[l]
@@ -140,12 +152,12 @@ final class Segment {
             let seeing = self.rows(attending, of: tile)
             let stash = workspace.attention[l].rows(seeing)
             let x = workspace.x[l + 1].rows(seeing)
-            if l > 0 { executor.query(x, layer, keeping: stash) }
-            executor.attention(
+            if l > 0 { executor.query(x, layer, keeping: stash) }  // E8
+            executor.attention(  // E8
                 x, layer, memory(layer: l), visibility(attending, tile), keeping: stash,
                 dropout: self.dropout(dropout, layer: l, attending, tile))
         }
-        executor.feedForward(
+        executor.feedForward(  // E4
             x, layer.feedForward, keeping: workspace.feedForward[l].rows(rows),
             dropout: self.dropout(dropout, layer: l, block, tile))
     }
@@ -157,7 +169,7 @@ final class Segment {
         switch model.memoryNorm {
         case .none: executor.convert(m, into: vectors)
         case .layer:
-            executor.normalize(
+            executor.normalize(  // E2
                 m, into: vectors,
                 inverseDeviation: workspace.memoryInverseDeviation[memory].rows(rows(block, of: tile)))
         }
@@ -167,7 +179,8 @@ final class Segment {
     private func remember(_ memory: Int, slots: Range<Int>, _ tile: Tile) {
         if slots.isEmpty { return }
         let keysValues = workspace.keysValues.rows(0..<slots.count * tile.rows.count)
-        executor.linear(vectors(memory: memory, slots: slots, tile), keyValue(memory: memory), into: keysValues)
+        executor.linear(  // E3
+            vectors(memory: memory, slots: slots, tile), keyValue(memory: memory), into: keysValues)
         executor.append(keysValues, to: workspace.memories[memory], slot: slots.lowerBound)
     }
 

@@ -165,7 +165,7 @@ public final class TrainingPass {
         for tile in tiles[worker] {
             let tokens = select(inputs, tile.rows)
             let logits = segment.forward(tile, tokens: tokens, dropout: dropout)
-            sum += executors[worker].crossEntropy(
+            sum += executors[worker].crossEntropy(  // E10
                 logits, targets: select(targets, tile.rows), scale: scale ?? 0, into: logits)
             if scale != nil {
                 segment.backward(
@@ -223,7 +223,7 @@ func split(_ parts: [(range: Range<Int>, decays: Bool)], into count: Int) -> [[(
 // MARK: What follows a batch
 
 extension TrainingPass {
-    /// ‖g‖₂ over the gradient of everything that training changes.
+    /// ‖g‖₂ over the gradient of everything that training changes (E11).
     public func gradientNorm() -> Double {
         var sums = Array(repeating: 0.0, count: pool.count)
         sums.withUnsafeMutableBufferPointer { sums in
@@ -238,7 +238,7 @@ extension TrainingPass {
         return sums.reduce(0, +).squareRoot()
     }
 
-    /// One Adam update of everything that training changes, and the parameters packed anew.
+    /// One Adam update (E12) of everything that training changes, and the parameters packed anew.
     ///
     /// - Parameters:
     ///   - m, v: the optimizer's state, zero at first.
