@@ -9,8 +9,8 @@ public enum Operand {}
 
 /// A view of row-major numbers in an executor's memory, `[rows, columns]`.
 ///
-/// The role says what the numbers are for; the executor that allocated them knows their type. A view owns nothing and
-/// locks nothing: whoever hands views to several threads keeps writers apart.
+/// The role says what the numbers are for; the executor that allocated them knows their type. A view owns no memory and takes
+/// no lock: whoever gives views to several threads must see that no two write in the same place.
 public struct Matrix<Role>: @unchecked Sendable {
     package let base: UnsafeMutableRawPointer
     package let elementSize: Int
@@ -59,7 +59,7 @@ public struct Matrix<Role>: @unchecked Sendable {
         base.initializeMemory(as: UInt8.self, repeating: 0, count: count * elementSize)
     }
 
-    /// Where a number in row-major order is.
+    /// The address of a number, by its index in row-major order.
     package func pointer(_ index: Int) -> UnsafeMutableRawPointer { base + index * elementSize }
 
     package var floats: UnsafeMutablePointer<Float> {

@@ -13,8 +13,8 @@ public enum Precision: String, CaseIterable, Sendable {
 
     var format: feedback_format { self == .bfloat16 ? FEEDBACK_BFLOAT16 : FEEDBACK_FLOAT32 }
 
-    /// How many times as many products of a recurrent step's shape this type takes through in a second as float32 does,
-    /// measured now, in some milliseconds. CPUs that multiply bfloat16 differ: some are no faster at it.
+    /// The speed of products in this type, divided by their speed in float32: measured when called, in some milliseconds, in
+    /// the shape of a recurrent step. Some CPUs that multiply bfloat16 are no faster at it.
     public func speedOverFloat32() -> Double {
         let times = [self, .float32].map { precision in
             let executor = CPUExecutor(precision)
@@ -38,11 +38,11 @@ public final class CPUExecutor: Executor {
     let kernels: OperandKernels
     /// Every product this executor has prepared, by linear map; creating one costs far more than running it.
     var prepared: [[Product]] = []
-    /// Room for the largest weight matrix while it is packed.
+    /// Scratch memory for the largest weight matrix while it is packed.
     var packing: (folded: Buffer<State>, operands: Buffer<Operand>)?
-    /// Room for the rows of a product.
+    /// Scratch memory of our own products.
     private var room: Buffer<Operand>?
-    /// Room for what positions add to the scores of a block.
+    /// Scratch memory for what positions add to the scores of a block of steps.
     private var scores: Buffer<State>?
     let products: Products
     var isNarrow: Bool { precision == .bfloat16 }

@@ -2,7 +2,7 @@ import CKernels
 import COneDNN
 import Synchronization
 
-/// One of oneDNN's prepared products of one linear map: which kind, for how many rows.
+/// A product of a linear map that oneDNN has prepared: of one kind, for so many rows.
 struct Product {
     enum Kind: Equatable {
         case forward(rectified: Bool, accumulate: Bool, narrow: Bool)
@@ -30,7 +30,7 @@ private enum PackedWeights {
         self = .oneDNN(packed)
     }
 
-    /// Fills them from w, also given as operands, [n, k] where `transposed`, else [k, n].
+    /// Packs w, [n, k] where `transposed`, else [k, n]; `operands` are the same numbers in the operand type.
     func pack(
         _ w: Matrix<State>, _ operands: Matrix<Operand>, k: Int, n: Int, transposed: Bool, _ precision: Precision
     ) {
@@ -54,7 +54,7 @@ final class CPULinear: PackedLinear, @unchecked Sendable {
     let number = counter.add(1, ordering: .relaxed).oldValue
     fileprivate let forward: PackedWeights
     fileprivate let backward: PackedWeights
-    /// b', with room for whole panels.
+    /// b', padded to whole panels.
     let bias: Buffer<State>
 
     init(inputs: Int, outputs: Int, _ executor: CPUExecutor) {
@@ -70,7 +70,7 @@ final class CPULinear: PackedLinear, @unchecked Sendable {
     }
 }
 
-/// Columns in whole panels.
+/// So many columns, rounded up to whole panels.
 func wholePanels(_ columns: Int) -> Int { (columns + 31) & ~31 }
 
 /// Prepares a product or stops the program: a refusal here is a defect or an unusable oneDNN, not bad input.
@@ -88,7 +88,7 @@ private func prepare(
 }
 
 extension CPUExecutor {
-    /// oneDNN's product of that kind, from the last time or prepared now.
+    /// oneDNN's product of that kind for so many rows, prepared when it is first asked for.
     private func product(
         _ linear: CPULinear, _ kind: Product.Kind, rows: Int, prepare: () -> OpaquePointer
     ) -> OpaquePointer {
@@ -101,7 +101,7 @@ extension CPUExecutor {
         return handle
     }
 
-    /// y = max(0?, x W'ᵀ + b') + y?
+    /// y = x W'ᵀ + b'; max(0, that) where `rectified`; added to y where `accumulate`.
     private func multiply<Y>(
         _ x: Matrix<Operand>, _ linear: PackedLinear, into y: Matrix<Y>, rectified: Bool = false,
         accumulate: Bool = false
@@ -114,7 +114,7 @@ extension CPUExecutor {
             kind: .forward(rectified: rectified, accumulate: accumulate, narrow: Y.self == Operand.self && isNarrow))
     }
 
-    /// dx = dy W' + dx?
+    /// dx = dy W'; added to dx where `accumulate`.
     private func multiplyBackward<Y>(
         _ dy: Matrix<Operand>, _ linear: PackedLinear, into dx: Matrix<Y>, accumulate: Bool = false
     ) {

@@ -5,10 +5,10 @@ import Synchronization
 
 /// Threads that each do their share of one job at a time, the calling thread among them.
 ///
-/// Which thread does what depends on its number alone, never on timing. The phases of a decoding step last a microsecond or
-/// a few, those between training steps little more: too short to sleep and be woken. So who waits, at a barrier or for the
-/// next job, spins; but only for a tenth of a millisecond or so, then it sleeps. Nothing spins while nothing is to be done,
-/// and where other programs want the cores too, a core on which one thread waits is free for the thread it waits for.
+/// Which thread does what depends on its number alone, never on timing. A thread that waits, at a barrier or for the next
+/// job, spins for about a tenth of a millisecond and then sleeps. To sleep at once would take longer than most waits: the
+/// phases of a decoding step last microseconds, those between training steps little more. To spin on would burn a core while
+/// there is nothing to do, and keep it from the very thread that is waited for where other programs want the cores too.
 public final class WorkerPool: Sendable {
     public let count: Int
     private let state: Shared
@@ -17,13 +17,13 @@ public final class WorkerPool: Sendable {
         let count: Int
         /// The number of the current job; changing it starts the next.
         let job = Atomic<Int>(0)
-        /// What the job is. Written before `job` changes and after all have left, so it needs no lock; by pointer, as every
-        /// access to a variable of a class would be checked.
+        /// The current job. It is written only while no worker is in one, before `job` changes or after the last barrier, so
+        /// it needs no lock. A pointer, as exclusive access to a variable of a class would be checked each time.
         let body: UnsafeMutablePointer<(@Sendable (Int) -> Void)?>
         let stopped = Atomic<Bool>(false)
-        /// At barriers, since the beginning.
+        /// How many times a thread has come to a barrier, all threads together.
         let arrived = Atomic<Int>(0)
-        /// By pointer, as an array's references would be counted at every barrier, by all threads at once.
+        /// A pointer, as references to an array would be counted at every barrier, by all threads at once.
         let sleepers: UnsafeMutablePointer<Sleeper>
 
         init(count: Int) {
@@ -71,11 +71,12 @@ public final class WorkerPool: Sendable {
             }
         }
 
-        /// Does the job and lets go of it before the caller knows that it is done.
+        /// Does the job. A function of its own, never inlined, so that its reference to the job is gone before the barrier.
         @inline(never) private func perform(_ index: Int) { body.pointee?(index) }
     }
 
-    /// Where one thread waits. Whoever turns `asleep` back takes, or gives, the one signal.
+    /// Where one thread waits. Whoever sets `asleep` back to false decides what follows: the waker signals, or the sleeper,
+    /// which has found that it need not sleep, does not wait.
     private struct Sleeper: ~Copyable {
         private let asleep = Atomic<Bool>(false)
         private let signal = DispatchSemaphore(value: 0)
@@ -92,7 +93,7 @@ public final class WorkerPool: Sendable {
             }
         }
 
-        /// Call after making what the sleeper waits for true.
+        /// To be called when what the sleeper waits for has become true.
         func wake() {
             if asleep.load(ordering: .sequentiallyConsistent)
                 && asleep.exchange(false, ordering: .sequentiallyConsistent)
@@ -120,7 +121,7 @@ public final class WorkerPool: Sendable {
         state.start()
     }
 
-    /// Makes the calling thread a worker of its own: what it runs from now on uses no other thread.
+    /// Keeps oneDNN to the calling thread: what this thread runs from now on uses no other.
     public static func bindToThisThread() { onednn_use_one_thread() }
 
     /// Runs `body(0)` on the calling thread and `body(1)` … `body(count − 1)` on the others; returns when all are done.

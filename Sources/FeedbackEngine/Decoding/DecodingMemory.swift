@@ -4,7 +4,7 @@ import Foundation
 // Attention while decoding: E5–E7 (Operations/Attention.swift), forward only, for one row at a time, in float32 or bfloat16
 //
 // Keys lie in lanes over slots and values in lanes over the head, so that both sums run over groups of the summed axis:
-// keys [H][slots/16][groups over K][16], values [H][slots/g][P] with g slots in a group.
+// keys [H][slots / 16][groups over K][16], values [H][slots / g][K rounded up to 16] with g slots in a group.
 
 private func roundedUp(_ count: Int) -> Int { (count + 15) & ~15 }
 
@@ -15,7 +15,7 @@ public struct DecodingMemory: @unchecked Sendable {
     private let headSize: Int
     private let format: feedback_format
     private let keys, values: Groups
-    /// Groups of one head.
+    /// How many groups the keys, and the values, of one head take.
     private let keyGroups, valueGroups: Int
 
     public init(slots: Int, heads: Int, headSize: Int, precision: DecodingPrecision, in arena: DecodingArena) {
@@ -53,8 +53,10 @@ public struct DecodingMemory: @unchecked Sendable {
         }
     }
 
-    /// c = attention of one row's query over the slots, for one head. `scratch` as `scratchColumns` says. Meanwhile the
-    /// same head's keys in `next` are fetched.
+    /// c = attention of one row's query over the slots, for one head. Meanwhile the same head's keys in `next`, the memory to
+    /// be read after this one, are fetched.
+    ///
+    /// - Parameter scratch: at least `scratchColumns` numbers.
     public func attend(
         _ q: Matrix<State>, head h: Int, slots visible: Range<Int>, _ positions: DecodingPositions,
         scratch: Matrix<State>, next: DecodingMemory?, into context: Matrix<State>
@@ -70,13 +72,14 @@ public struct DecodingMemory: @unchecked Sendable {
             headSize, scratch.floats, context.floats + h * headSize)
     }
 
+    /// The numbers of scratch memory that `attend` needs.
     public static func scratchColumns(slots: Int, headSize: Int) -> Int {
         roundedUp(headSize) + 2 * (roundedUp(slots) + 32)
     }
 }
 
-/// U in groups over the head and S̃, for offsets up to `reach`: offset o at column 16 + reach − o, with 16 more on either
-/// side. A view.
+/// U, in groups over the head, and S̃, for offsets up to `reach`, as a view. Offset o is at column 16 + reach − o; the 16
+/// columns on either side are zero.
 public struct DecodingPositions: @unchecked Sendable {
     public let reach: Int
     let fast: Int32

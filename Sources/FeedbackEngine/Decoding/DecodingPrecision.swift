@@ -1,17 +1,19 @@
 import CKernels
 
-/// What numbers a decoder's weights, and what they are multiplied with, have. Sums, the residual stream and the softmax
-/// are float32 in every precision.
+/// The numbers of a decoder's weights, and of what is multiplied with them. Sums, the residual stream and the softmax are
+/// float32 in every precision.
 public enum DecodingPrecision: String, CaseIterable, Sendable {
     case float32
-    /// Weights, activations, keys and values in bfloat16; weights below 2^-14 of their output's largest are right to 2^-15
-    /// of it, so that twelve bits hold one where the CPU multiplies bfloat16.
+    /// Weights, activations, keys and values in bfloat16. Where the CPU multiplies bfloat16 a weight takes twelve bits; there
+    /// one below 2^-14 of its output's largest weight has an error of up to 2^-15 of that.
     case bfloat16
     /// Weights in int8 with a scale for each output, activations in 8 bits with a scale and an offset for each token;
     /// keys and values in bfloat16.
     case int8
 
-    /// Of weights, and of what is multiplied with them; `portable`: without the CPU's instructions for dot products.
+    /// The format of weights and of what is multiplied with them.
+    ///
+    /// - Parameter portable: whether to do without the CPU's instructions for dot products.
     func weights(portable: Bool) -> feedback_format {
         switch self {
         case .float32: FEEDBACK_FLOAT32
@@ -20,7 +22,7 @@ public enum DecodingPrecision: String, CaseIterable, Sendable {
         }
     }
 
-    /// Of keys, values and positions.
+    /// The format of keys, values and positions.
     var memory: feedback_format { self == .float32 ? FEEDBACK_FLOAT32 : FEEDBACK_BFLOAT16 }
 
     /// Bytes of a weight, and of a number in keys, values and positions.
@@ -51,8 +53,8 @@ package func decodingState(_ rows: Int, _ columns: Int) -> Buffer<State> {
     Buffer(elementSize: MemoryLayout<Float>.size, rows: rows, columns: columns)
 }
 
-/// Owns what views of decoding point into, and frees it with itself. The views themselves count no references: threads
-/// that count the same object wait for each other longer than a small product takes.
+/// Owns the memory that a decoder's views point into, which lives as long as the arena. The views count no references:
+/// threads that count those to one object wait for each other longer than a small product takes.
 public final class DecodingArena {
     private var owned: [AnyObject] = []
 
@@ -72,7 +74,7 @@ public final class DecodingArena {
 }
 
 extension Matrix<State> {
-    /// Takes some columns of another row.
+    /// Copies some columns of another row.
     package func copyColumns(_ x: Matrix, _ columns: Range<Int>) {
         assert(rows == 1 && x.rows == 1 && columns.upperBound <= min(self.columns, x.columns))
         (floats + columns.lowerBound).update(from: x.floats + columns.lowerBound, count: columns.count)

@@ -24,7 +24,7 @@ public struct PanelLinear: @unchecked Sendable {
         return bound(part)..<bound(part + 1)
     }
 
-    /// Packs the map in the terms of `LinearOperations.pack`.
+    /// Packs a map; its arguments are those of `LinearOperations.pack`.
     ///
     /// - Parameter portable: whether to do without the CPU's instructions for dot products.
     public init(
@@ -86,13 +86,13 @@ public struct PanelLinear: @unchecked Sendable {
     }
 }
 
-/// Room for one thread's inputs of a product, in a precision.
+/// One thread's inputs of a product, encoded in a precision, and the memory for them.
 public final class EncodedRows {
     private let format: feedback_format
     let numbers: Buffer<Operand>
     let scales, offsets: Buffer<State>
     private let normalized, deviation: Buffer<State>
-    /// For the rows of a product.
+    /// Scratch memory of the product.
     fileprivate let room: Buffer<Operand>
     private(set) var rows = 0
     private(set) var groups = 0
@@ -108,8 +108,7 @@ public final class EncodedRows {
         deviation = decodingState(1, 1)
     }
 
-    /// Takes the first `rows` rows of x, the first `columns` numbers of each; normalised (Operations/LayerNorm.swift)
-    /// where asked.
+    /// Encodes the first `columns` numbers of each of the first `rows` rows of x, normalised (E2) where asked.
     public func encode(_ x: Matrix<State>, rows: Int, columns: Int, normalizing: Bool = false) {
         self.rows = rows
         groups = feedback_groups(format, columns)

@@ -12,7 +12,7 @@ final class CPUMemory: AttentionMemory, @unchecked Sendable {
     /// Kept for training only.
     let keysOverHead, valuesOverSlots: Buffer<Operand>?
     let dKeys, dValues: Buffer<State>?
-    /// Numbers of a slot and a head in a layout with lanes over slots, and with lanes over the head.
+    /// How many numbers one head of one slot takes: in layouts with lanes over slots, and with lanes over the head.
     let sizeOverSlots, sizeOverHead: Int
 
     init(rows: Int, slots: Int, heads: Int, headSize: Int, training: Bool, executor: CPUExecutor) {
@@ -41,7 +41,7 @@ final class CPUPositions: PackedPositions, @unchecked Sendable {
     let overSlots: Buffer<Operand>
     /// S̃ [H, columns].
     let bias: Buffer<State>
-    /// U [H, columns, K padded]. In pairs of columns, [H, columns / 2, K padded, 2], there are two tables: a pair of slots
+    /// U [H, columns, K padded]. In bfloat16 columns lie in pairs, [H, columns / 2, K padded, 2], in two tables: a pair of slots
     /// may begin at an even or at an odd column.
     let overHead: [Buffer<Operand>]
     let sizeOverSlots: Int
@@ -58,7 +58,7 @@ final class CPUPositions: PackedPositions, @unchecked Sendable {
         super.init(heads: heads, headSize: headSize, reach: reach)
     }
 
-    /// The table over the head, from where slot 0 would be for a step that sees slots up to `end`.
+    /// Where in the table over the head slot 0 has its position, for a step that sees slots up to `end`.
     func overHead(_ head: Int, end: Int) -> UnsafeMutableRawPointer {
         let column = reach - end
         let odd = overHead.count == 2 && column % 2 != 0
@@ -68,7 +68,7 @@ final class CPUPositions: PackedPositions, @unchecked Sendable {
 }
 
 extension CPUExecutor {
-    /// The elements of a head, where they are kept in pairs.
+    /// The numbers of a head: in bfloat16, where they are kept in pairs, rounded up to whole pairs.
     func paired(_ headSize: Int) -> Int { isNarrow ? (headSize + 1) & ~1 : headSize }
 
     public func makeMemory(rows: Int, slots: Int, heads: Int, headSize: Int, training: Bool) -> AttentionMemory {
@@ -165,7 +165,7 @@ extension CPUExecutor {
         assert(visibility.before > 0 && p.rows == q.rows * memory.heads && visibility.window <= packed.reach)
         let pair = isNarrow ? 2 : 1
         let positionScores = scores(p.rows, p.columns)
-        // Positions are the same for all rows: for these at once, which reads them once.
+        // What positions add, for all rows at once: they have the same positions, which are so read once.
         for step in 0..<q.rows / memory.rows {
             let visible = visibility.slots(step: step)
             let column = CPUPositions.margin + packed.reach - visible.upperBound

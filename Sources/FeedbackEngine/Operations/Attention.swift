@@ -53,7 +53,7 @@ public class PackedPositions: @unchecked Sendable {
     }
 }
 
-/// One worker's sums dŨ [H·reach, K or more] and dS̃ [H, reach].
+/// One worker's sums dŨ [H·reach, K, padded on the CPU] and dS̃ [H, reach].
 public final class PositionGradients {
     let embeddings: Buffer<State>
     let bias: Buffer<State>

@@ -21,7 +21,7 @@ public struct Dropout: Sendable {
     /// ρ, in [0, 1).
     public let rate: Double
     private let key: UInt64
-    /// The first of the batch's rows that a tile has: rows are counted over the whole batch.
+    /// Which row of the batch is the tile's first: for the keys, rows are counted over the whole batch.
     public var firstRow = 0
 
     public init(rate: Double, seed: UInt64) {
@@ -42,8 +42,8 @@ public struct Dropout: Sendable {
         UInt32(truncatingIfNeeded: mix(mix(key, UInt64(step)), UInt64(firstRow + row)) >> 32)
     }
 
-    /// Where a column's hash lies below this, it is dropped. A rate so small that float32 has 1 for the scale is none: the
-    /// attention kernels tell by the scale whether they drop.
+    /// A column is dropped where its hash is below this. It is 0 where the rate is so small that the scale is 1 in float32: by
+    /// the scale the attention kernels tell whether there is dropout.
     var threshold: UInt32 { Float(scale) == 1 ? 0 : UInt32(min(rate * 0x1p32, 0x1p32 - 1)) }
     var scale: Double { 1 / (1 - rate) }
 

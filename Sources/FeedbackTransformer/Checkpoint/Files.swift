@@ -11,7 +11,7 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
 
 /// The bytes of a file, which must be an ordinary one.
 ///
-/// - Parameter check: throws where a file that begins with these bytes, at most nine, and has so many in all is not one to read.
+/// - Parameter check: throws where the file is not one to read, by its first bytes, at most nine, and its length.
 package func readRegularFile(
     _ file: URL, afterChecking check: (_ start: Data, _ size: Int) throws -> Void
 ) throws -> Data {

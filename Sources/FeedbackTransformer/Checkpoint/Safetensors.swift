@@ -75,7 +75,7 @@ public struct Safetensors: Sendable {
         }
     }
 
-    /// Throws where a file of so many bytes cannot begin like that.
+    /// Throws where no safetensors file of so many bytes begins like that.
     private static func check(_ start: Data, _ size: Int) throws(SafetensorsError) {
         guard size >= 8 else { throw .malformed("it has \(size) bytes; the header's length alone takes 8") }
         let length = start.prefix(8).reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
@@ -100,7 +100,7 @@ public struct Safetensors: Sendable {
         dataStart = 8 + Int(length)
 
         var end = 0
-        // One without values begins and ends where another begins.
+        // A tensor without values begins and ends where another begins.
         for (name, entry) in entries.sorted(by: {
             ($0.value.range.lowerBound, $0.value.range.upperBound, $0.key)
                 < ($1.value.range.lowerBound, $1.value.range.upperBound, $1.key)

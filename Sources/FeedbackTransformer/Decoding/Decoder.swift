@@ -68,7 +68,7 @@ public final class Decoder {
         public fileprivate(set) var length = 0
         /// One memory that all layers read, or one a layer.
         fileprivate var memories: [DecodingMemory] = []
-        /// Owns them.
+        /// Owns what the memories point into.
         fileprivate var arena = DecodingArena()
         /// Slots in use.
         fileprivate var filled = 0
@@ -120,10 +120,11 @@ public final class Decoder {
         }
     }
 
-    /// With twice the window, forgotten memories are cleared away once a window's length, so a step's share is small.
+    /// The most slots that a memory has: twice the window. So it is full, and forgotten slots are cleared away, only once in a
+    /// window's length of steps.
     private var slotLimit: Int { 2 * ((memoryWindow + 15) & ~15) }
 
-    /// Makes sure that the next memory has a slot: by clearing away forgotten ones, or by growing.
+    /// Makes sure that there is a slot for the next step: clears away forgotten slots, or lets the memory grow.
     private func makeRoom(_ sequence: Sequence) {
         let slots = sequence.memories[0].slots
         if sequence.filled < slots { return }

@@ -10,15 +10,15 @@ import FeedbackEngine
 //   at the end        6   own heads of the memory's keys and values, from m or LN(m)                   E2, E3
 //                     7   own columns of the logits             from LN(x)                             E2, E3
 //
-// Every thread has the same columns of all maps from D to D, so what it computes of q̃, k and v is what its own heads need,
-// and 1 and 2 need no barrier between; unless a head's columns lie in two threads' parts. What enters a product, all rows
-// in whole, every thread normalises and encodes for itself: that is cheaper than to meet once more.
+// A thread has the same columns of all maps from D to D. So it computes itself what its own heads need of q̃, k and v, and
+// there is no barrier between 1 and 2; only where a head's columns are in two threads' parts there must be one. Every thread
+// normalises and encodes all of a product's input for itself: that is cheaper than one more barrier.
 
-/// Which columns of what has D columns, and which heads, are each thread's.
+/// Each thread's share: which of D columns, and which heads.
 struct DecodingShares: Sendable {
     let columns: [Range<Int>]
     let heads: [Range<Int>]
-    /// Whether a thread's heads are its columns.
+    /// Whether the columns of every thread are those of its heads.
     let headsAreWhole: Bool
 
     init(_ configuration: ModelConfiguration, parts: Int) {
@@ -32,11 +32,11 @@ struct DecodingShares: Sendable {
     }
 }
 
-/// Everything a step of some number of sequences computes in.
+/// Everything that a step of up to `rows` sequences computes in.
 final class DecodingWorkspace: @unchecked Sendable {
     let rows: Int
     let x, memory, query, context, keys, values, hidden, logits: Matrix<State>
-    /// A thread's own.
+    /// One of each for every thread.
     let encoded: [EncodedRows]
     let scratch: [Matrix<State>]
     private let arena = DecodingArena()
@@ -105,7 +105,7 @@ struct DecodingStep: @unchecked Sendable {
                 encoded.encode(room.x, rows: attending, columns: D, normalizing: true)  // 1
                 layer.query.multiply(encoded, part: part, of: parts, .store, into: room.query)
                 if !shares.headsAreWhole { team.barrier(part) }
-                // A head's positions serve all rows.
+                // Rows inside heads: all rows read a head's positions while they are in a near cache.
                 for head in heads {  // 2
                     for row in 0..<attending {
                         let memory = row * memoryCount + (memoryCount == 1 ? 0 : l)
@@ -146,7 +146,7 @@ struct DecodingStep: @unchecked Sendable {
     private func remember(_ vectors: Matrix<State>, memory: Int, part: Int) {
         let (room, map) = (workspace, weights.keys.count == 1 ? 0 : memory)
         let encoded = room.encoded[part]
-        // Every thread must be done with the keys and values of the memory before.
+        // No thread may still read the keys and values of the memory before.
         if !shares.headsAreWhole { team.barrier(part) }
         encoded.encode(
             vectors, rows: rows, columns: configuration.dModel, normalizing: configuration.memoryNorm == .layer)

@@ -17,8 +17,8 @@ struct LinearMap {
     }
 }
 
-/// The parameters of one layer, packed. A class, as a copy of all that would count some forty references, which every
-/// worker would do at every step.
+/// The parameters of one layer, packed. A class: each copy of a structure would count some forty references, and every worker
+/// would copy it at every step.
 final class PackedLayer: Sendable {
     /// q̃ = K^-½ (Wq LN(x) + u).
     let query: LinearMap
@@ -53,7 +53,7 @@ final class PackedModel: @unchecked Sendable {
     let generator: LinearMap
     private let table: ParameterTable
     private let maps: [LinearMap]
-    /// Room for a gradient of b' on its way from the shift's place.
+    /// Holds db' of a map without a bias while it is unfolded; until then it is summed up in the shift's place.
     private let shiftGradient: Buffer<State>
 
     init(_ table: ParameterTable, reach: Int, executor: any Executor) {

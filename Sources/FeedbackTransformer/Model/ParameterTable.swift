@@ -21,7 +21,7 @@ public struct Parameter: Equatable, Sendable {
 
     public var count: Int { shape.reduce(1, *) }
     public var range: Range<Int> { offset..<offset + count }
-    /// Rows and columns as a matrix: the last axis, or for position tables all but the first, are the columns.
+    /// The parameter as a matrix: its first axis is the rows, all others together are the columns; a vector is one row.
     var rows: Int { shape.count == 1 ? 1 : shape[0] }
     var columns: Int { count / rows }
 }
@@ -33,7 +33,7 @@ public struct ParameterTable: Equatable, Sendable {
     public private(set) var parameters: [Parameter] = []
     private var byName: [String: Int] = [:]
 
-    /// The number of parameters' values.
+    /// How many numbers all parameters together have.
     public private(set) var count = 0
 
     public init(_ configuration: ModelConfiguration) {

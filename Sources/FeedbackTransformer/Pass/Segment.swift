@@ -184,7 +184,7 @@ final class Segment {
         executor.append(keysValues, to: workspace.memories[memory], slot: slots.lowerBound)
     }
 
-    /// Makes the last memories of this segment the next one's carried ones.
+    /// Keeps the last memories of this segment as those that are carried over to the next.
     func carry(_ tile: Tile) {
         let filled = tile.carried + shape.steps
         let kept = min(shape.carry, filled)

@@ -1,6 +1,6 @@
 import FeedbackEngine
 
-/// The memories that a batch has left to the next: one list a vector, [slots, B, D].
+/// The memories that one batch leaves to the next: [slots, B, D], once for all layers or once a layer.
 public struct CarriedMemory: Equatable, Sendable {
     public let slots: Int
     public let vectors: [[Float]]

@@ -19,7 +19,7 @@ public final class TrainingPass {
     public let pool: WorkerPool
     /// The gradient of the mean loss, after `run`.
     public var gradient: ParameterStore { gradients[0] }
-    /// What training changes: the flat ranges of every worker's share.
+    /// What training changes, as ranges of the flat array of all parameters: a list for each worker, its share.
     public let shares: [[(range: Range<Int>, decays: Bool)]]
     let executors: [any Executor]
     private let packed: PackedModel

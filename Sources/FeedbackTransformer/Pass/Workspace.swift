@@ -1,13 +1,13 @@
 import FeedbackEngine
 
-/// The memory in which one worker takes rows through the steps of a segment, forward and backward. Allocated once.
+/// Everything that one worker computes in while it takes rows through a segment, forward and backward. Allocated once.
 ///
 /// Everything is time-major: the rows of step t are t·R ..< (t+1)·R.
 final class Workspace {
     let shape: SegmentShape
     /// R: rows at a time, at most.
     let rows: Int
-    /// Steps of a span.
+    /// Steps of a span (Documentation/Vocabulary.md).
     let span: Int
 
     // Forward, for all T steps.
@@ -17,16 +17,17 @@ final class Workspace {
     let feedForward: [FeedForwardStash]
     /// Keys and values: one memory that all layers read, or one a layer.
     let memories: [AttentionMemory]
-    /// Of the memory vectors' norm, where there is one.
+    /// r of the memory vectors' LayerNorm; none where they are not normalised.
     let memoryInverseDeviation: [Matrix<State>]
     let normalized: Matrix<Operand>
     let inverseDeviation: Matrix<State>
     let logits: Matrix<State>
-    /// Room for m and dm of a step, and for its keys and values.
+    /// Scratch: m or dm of one step.
     let memory: Matrix<State>
+    /// Scratch: keys and values on their way into a memory.
     let keysValues: Matrix<State>
 
-    // Backward: these for all steps, the deltas for a span.
+    // Backward: dx, dLogits and dNormalized for all T steps, the deltas and dKeysValues for a span.
     let dx: Matrix<State>
     let dLogits: Matrix<Operand>
     let dNormalized: Matrix<State>
@@ -121,11 +122,11 @@ public struct SegmentShape: Equatable, Sendable {
     var routesFeedback: Bool { model.memory != .perLayer }
     /// Steps that run at once: one where the next needs its memory, else all.
     var block: Int { routesFeedback ? 1 : steps }
-    /// Steps of a chunk, whose part in the gradients of earlier memories is summed at once: few, as sums over what has just
-    /// been written are faster.
+    /// Steps of a chunk: when its last block is done, what its steps add to the gradients of earlier memories is summed. They
+    /// are few, so that what they have written is still in the nearer caches.
     package var chunk: Int { routesFeedback ? min(steps, 8) : steps }
-    /// Steps of a span, whose weight gradients are computed at once: chunks of up to 384 rows in all, as each weight's
-    /// gradient is read and written every time.
+    /// Steps of a span: chunks of up to 384 rows in all. When the last one is done, the gradients of weights are computed; each
+    /// is read and written then, and only then.
     package func span(rows: Int) -> Int { min(steps, chunk * max(1, 384 / (chunk * rows))) }
     /// Memories with keys and values of their own: one, where all layers see the same vectors through the same weights.
     var memories: Int { routesFeedback && model.keyValue == .shared ? 1 : model.layers }

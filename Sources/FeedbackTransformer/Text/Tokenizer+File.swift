@@ -3,11 +3,11 @@ import Foundation
 // `tokenizer.json`, as Hugging Face's `tokenizers` reads it:
 //
 //   characters   a BPE model with a vocabulary and no merges
-//   bytes        the same, on bytes that stand for printable characters as in GPT-2
-//   words        a WordLevel model on what white space separates, once `basic_english` has been applied
-//   symbols      the same without
+//   bytes        a BPE model too, on printable characters that stand for the bytes, as in GPT-2
+//   words        a WordLevel model on what white space separates, after `basic_english`
+//   symbols      a WordLevel model on what white space separates
 
-/// The parts of the file that say something; `tokenizers` takes the rest for absent.
+/// The parts of the file that are used; for `tokenizers`, all others are absent.
 private struct TokenizerFile: Codable, Equatable {
     struct Model: Codable, Equatable {
         var type: String
