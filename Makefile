@@ -70,6 +70,11 @@ notebook: test
 lint:
 	$(SWIFT) format lint --strict --recursive Package.swift Sources Tests
 
+# The libraries' DocC pages; any warning is an error.
+.PHONY: documentation
+documentation: setup
+	@SWIFT="$(SWIFT)" Makefiles/documentation.sh $(FLAGS)
+
 # Reads our files with the official Python packages; needs Python and PyPI.
 interoperability: build
 	Tests/Interoperability/check.sh $(FEEDBACK)

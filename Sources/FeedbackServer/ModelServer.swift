@@ -54,6 +54,7 @@ public final class ModelServer: Sendable {
     /// - Parameters:
     ///   - models: by the names that requests call them by.
     ///   - history: what the dashboard shows; without one there is none.
+    ///   - options: address, limits, and who may ask.
     public init(models: [String: ModelFolder], history: RunStore? = nil, options: Options = Options()) {
         self.options = options
         var limits = CompletionLimits()

@@ -70,8 +70,11 @@ extension Trainer {
 
     /// A run that goes on from its newest checkpoint; where it has none yet, that begins.
     ///
-    /// - Parameter asked: its own configuration, where it is nil; of another only what is `changeable` may differ. The run's
-    ///   folder has it from then on.
+    /// - Parameters:
+    ///   - run: the run's folder.
+    ///   - corpus: the data that it was trained on, wherever that is now.
+    ///   - asked: its own configuration, where it is nil; of another only what is `changeable` may differ. The run's folder has
+    ///     it from then on.
     public convenience init(resuming run: RunFolder, corpus: some Corpus, asked: RunConfiguration? = nil) throws {
         let own = try run.configuration()
         let configuration = asked ?? own

@@ -54,9 +54,7 @@ public struct DecodingMemory: @unchecked Sendable {
     }
 
     /// c = attention of one row's query over the slots, for one head. Meanwhile the same head's keys in `next`, the memory to
-    /// be read after this one, are fetched.
-    ///
-    /// - Parameter scratch: at least `scratchColumns` numbers.
+    /// be read after this one, are fetched. `scratch` has at least `scratchColumns` numbers.
     public func attend(
         _ q: Matrix<State>, head h: Int, slots visible: Range<Int>, _ positions: DecodingPositions,
         scratch: Matrix<State>, next: DecodingMemory?, into context: Matrix<State>

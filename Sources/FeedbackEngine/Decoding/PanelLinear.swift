@@ -24,9 +24,8 @@ public struct PanelLinear: @unchecked Sendable {
         return bound(part)..<bound(part + 1)
     }
 
-    /// Packs a map; its arguments are those of `LinearOperations.pack`.
-    ///
-    /// - Parameter portable: whether to do without the CPU's instructions for dot products.
+    /// Packs a map; its arguments are those of `LinearOperations.pack`. Where `portable` is true, products do without the CPU's
+    /// instructions for dot products.
     public init(
         weight: Matrix<State>, bias: Matrix<State>?, norm: NormParameters?, scale: Double = 1,
         precision: DecodingPrecision, portable: Bool = false, in arena: DecodingArena

@@ -31,6 +31,7 @@ public final class Decoder {
     private var workspace: DecodingWorkspace?
 
     /// - Parameters:
+    ///   - model: the parameters to decode with, as they are now.
     ///   - memoryWindow: how many memories a step sees at most; the model's own window where nil.
     ///   - precision: of the weights, which a step of few sequences spends its time reading, and of the memories.
     ///   - threads: how many share a step's work, this one included. Useful up to the number of free cores.

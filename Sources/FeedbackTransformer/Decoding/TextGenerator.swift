@@ -17,10 +17,14 @@ public struct TextGenerator {
     private var logits: [Float] = []
 
     /// - Parameters:
+    ///   - folder: the model and its tokenizer.
     ///   - prompt: what to continue; at least one token, all in the vocabulary.
+    ///   - maxTokens: how many tokens to generate at most.
+    ///   - sampler: what chooses each token.
     ///   - stops: texts that end the generation; they are not part of it.
     ///   - memoryWindow: the memories a step sees; as many as in training where nil.
-    ///   - precision, threads: as `Decoder`'s.
+    ///   - precision: the decoder's, of weights and memories.
+    ///   - threads: how many share a step's work, this one included.
     public init(
         _ folder: ModelFolder, prompt: String, maxTokens: Int, sampler: Sampler, stops: [String] = [],
         memoryWindow: Int? = nil, precision: DecodingPrecision = .float32, threads: Int = 1

@@ -13,6 +13,7 @@ public struct TextStream: Sendable {
     public private(set) var isStopped = false
 
     /// - Parameters:
+    ///   - tokenizer: what the tokens are of.
     ///   - prompt: the text before.
     ///   - stops: texts that end it, none empty; they are not part of it. Of several that end at once the longest counts.
     public init(_ tokenizer: Tokenizer, after prompt: String, stops: [String] = []) {

@@ -30,9 +30,12 @@ public final class TrainingPass {
     /// On the CPU.
     ///
     /// - Parameters:
+    ///   - model: the parameters to differentiate by; the pass reads them, and `adam` changes them.
     ///   - steps: T, the sequence length.
+    ///   - batchSize: B, the sequences of a batch.
     ///   - carry: how many memories are carried from one batch to the next, which must continue it; 0 for none.
     ///   - memoryWindow: the memories a step sees at most, where fewer than the model's own window.
+    ///   - threads: the workers to share the batch's rows, at most one a row.
     ///   - forwardOnly: whether the pass only evaluates; it then takes less memory.
     ///   - precision: of operands; parameters, residual stream and gradients are float32. It must be supported.
     public convenience init(
@@ -92,7 +95,8 @@ public final class TrainingPass {
     /// Forward and backward over one batch; afterwards `gradient` holds the gradient of the mean loss.
     ///
     /// - Parameters:
-    ///   - inputs, targets: [T, B] time-major; a negative target is left out of the loss.
+    ///   - inputs: tokens, [T, B] time-major.
+    ///   - targets: the tokens to predict, [T, B]; a negative one is left out of the loss.
     ///   - dropout: what to drop; another seed for every step.
     public func run(inputs: [Int32], targets: [Int32], dropout: Dropout? = nil) -> CrossEntropySum {
         run([(inputs, targets)], dropout: dropout)
@@ -241,7 +245,9 @@ extension TrainingPass {
     /// One Adam update (E12) of everything that training changes, and the parameters packed anew.
     ///
     /// - Parameters:
-    ///   - m, v: the optimizer's state, zero at first.
+    ///   - m: the first moments, zero at first.
+    ///   - v: the second moments, zero at first.
+    ///   - step: the update's number, learning rate and other constants.
     ///   - decay: λ, for the parameters that decay.
     public func adam(m: ParameterStore, v: ParameterStore, step: AdamStep, decay: Double) {
         let work = Unchecked((pass: self, m: m, v: v))
