@@ -31,7 +31,7 @@ public final class RunRecorder: @unchecked Sendable {  // its timer is only ever
 
     /// Enters a run that begins, or that goes on: then what the history has of later steps goes.
     ///
-    /// - Parameter complain: called once where the history cannot be written; training goes on.
+    /// `complain` is called once where the history cannot be written; training goes on.
     public init(
         _ store: RunStore, _ trainer: Trainer, folder: URL, complain: @escaping @Sendable (String) -> Void = { _ in }
     ) throws(RunStoreError) {
@@ -80,6 +80,7 @@ public final class RunRecorder: @unchecked Sendable {  // its timer is only ever
     deinit { timer.cancel() }
 
     /// - Parameter layerWeights: softmax(w) at a validation.
+    /// - Parameter event: what has happened.
     public func record(_ event: TrainingEvent, layerWeights: @autoclosure () -> [Double]? = nil) {
         let now = Date().timeIntervalSince1970
         switch event {

@@ -121,9 +121,7 @@ public final class RunStore: Sendable {
         return run
     }
 
-    /// The metrics of a run after a step.
-    ///
-    /// - Parameter most: how many steps at most, evenly spaced up to the last; all where nil.
+    /// The metrics of a run after a step: of all steps, or of `most` at most, evenly spaced up to the last.
     public func metrics(_ run: Int64, after step: Int = -1, most: Int? = nil) throws(RunStoreError) -> RunMetrics {
         try read { db in
             func rows<Row: FetchableRecord & TableRecord>() throws -> [Row] {

@@ -15,7 +15,7 @@ public struct Evaluation: Codable, Equatable, Sendable {
     /// Tokens predicted.
     public var tokens: Int
 
-    /// - Parameter characters: those that the targets stand for.
+    /// From a sum over targets that stand for so many characters.
     public init(_ sum: CrossEntropySum, characters: Int) {
         loss = sum.loss / Double(sum.targets)
         bitsPerCharacter = sum.loss / log(2) / Double(characters)
@@ -45,6 +45,10 @@ public final class Evaluator {
     public var streams: Int { loader.rows }
 
     /// - Parameters:
+    ///   - model: what predicts.
+    ///   - stream: what is to be predicted.
+    ///   - streams: how many rows the data is read in, at most.
+    ///   - threads: the workers to share the rows.
     ///   - memoryWindow: the memories a step sees.
     ///   - segment: steps at a time; has no effect on the result but for rounding.
     ///   - reset: the steps after which the memory is forgotten, in place of `segment`; never where nil.

@@ -9,9 +9,7 @@ public struct DecodingBenchmark {
     private let model: ModelConfiguration
     private static let vocabulary = 65
 
-    /// Throws on settings that no model can have.
-    ///
-    /// - Parameter precision: of the decoder; the configuration's is training's.
+    /// Throws on settings that no model can have. The precision is the decoder's, as the configuration's is training's.
     public init(
         _ preset: RunConfiguration.Preset, _ configuration: RunConfiguration, precision: DecodingPrecision
     ) throws(ConfigurationError) {

@@ -85,7 +85,7 @@ public struct TaskCorpus: Corpus {
     /// How many sequences each part has.
     public let counts: [CorpusPart: Int]
 
-    /// - Parameter training: how many a run reads again and again that does not draw fresh ones.
+    /// So many sequences for each part; those for training are for runs that read the same ones again and again.
     public init(_ task: any SequenceTask, training: Int = 10_000, validation: Int = 1000, test: Int = 1000) {
         precondition(Set(task.symbols).count == task.symbols.count, "a symbol of \(task.name) is there twice")
         self.task = task

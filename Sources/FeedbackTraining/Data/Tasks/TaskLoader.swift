@@ -28,9 +28,8 @@ public struct TaskLoader: BatchLoader {
         var sequence: TaskSequence
     }
 
-    /// - Parameters:
-    ///   - period: batches from one that begins anew to the next; 1 without streams.
-    ///   - hints: whether a sequence's hints are to be predicted too.
+    /// Rows of a task's sequences. All begin anew with every `period`-th batch, which is every one without streams; with
+    /// `hints`, a sequence's hints are to be predicted too.
     public init(
         _ task: any SequenceTask, sequenceLength: Int, batchSize: Int, period: Int, hints: Bool,
         difficulty: ClosedRange<Int>?, seed: UInt64
