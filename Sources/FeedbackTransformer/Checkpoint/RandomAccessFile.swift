@@ -20,6 +20,9 @@ package final class RandomAccessFile: Sendable {
         guard status.st_mode & S_IFMT == S_IFREG else {
             throw FileError("cannot read \(file.path): it is not a file")
         }
+        // What cannot be read may have no size either.
+        var byte: UInt8 = 0
+        guard pread(descriptor, &byte, 1, 0) >= 0 else { throw .system("cannot read \(file.path)") }
     }
 
     deinit { close(descriptor) }
