@@ -1,3 +1,4 @@
+import FeedbackTraining
 import Foundation
 import GRDB
 
@@ -6,7 +7,7 @@ public struct Run: Codable, Equatable, Sendable, FetchableRecord, MutablePersist
     public static let databaseTableName = "runs"
 
     /// What the run's own process has said of it last.
-    public enum Status: String, Codable, Sendable {
+    public enum Status: String, CaseIterable, Codable, Sendable {
         case running
         /// The last step has been taken, or patience has run out.
         case finished
@@ -47,12 +48,19 @@ public struct Run: Codable, Equatable, Sendable, FetchableRecord, MutablePersist
     /// Why it failed.
     public var failure: String?
 
-    /// What the run is doing. One whose process is gone without a word, or has not been heard of for a minute, has crashed.
+    /// What the run is doing. One whose process is gone without a word has crashed, and so has one that has not been
+    /// heard of for a minute, unless it still holds its folder: a process that has been stopped (SIGSTOP) does. Its
+    /// folder says how a run has ended that could not tell the history.
     public func state(at time: Date = .now) -> Status {
         guard status == .running else { return status }
         let isHere = host == ProcessInfo.processInfo.hostName
         let isGone = isHere && kill(process, 0) != 0 && errno == ESRCH
-        return isGone || time.timeIntervalSince1970 - updated > 60 ? .crashed : .running
+        if !isGone && time.timeIntervalSince1970 - updated <= 60 { return .running }
+        let url = URL(filePath: folder)
+        let file = RunFile(of: url)
+        // Another run may have begun in its place.
+        if let file, file.began != created { return .crashed }
+        return !isGone && RunFolder.isTaken(url) ? .running : file?.status ?? .crashed
     }
 
     public mutating func didInsert(_ inserted: InsertionSuccess) { id = inserted.rowID }

@@ -17,6 +17,7 @@ public final class RunRecorder: @unchecked Sendable {  // its timer is only ever
     /// The run's id in the history.
     public let id: Int64
     private let store: RunStore
+    private let folder: URL
     private let pending: Mutex<Pending>
     private let queue = DispatchQueue(label: "run history")
     private let timer: any DispatchSourceTimer
@@ -29,7 +30,8 @@ public final class RunRecorder: @unchecked Sendable {  // its timer is only ever
         var complained = false
     }
 
-    /// Enters a run that begins, or that goes on: then what the history has of later steps goes.
+    /// Enters a run that begins, or that goes on, be its folder where it was or elsewhere: then what the history has of
+    /// later steps goes.
     ///
     /// `complain` is called once where the history cannot be written; training goes on.
     public init(
@@ -47,13 +49,14 @@ public final class RunRecorder: @unchecked Sendable {  // its timer is only ever
             totalSteps: trainer.totalSteps, bestValidation: trainer.best?.loss)
         run = try store.write { [run] db in
             var run = run
-            let known = try Run.fetchOne(
-                db, sql: "SELECT * FROM runs WHERE folder = ? ORDER BY id DESC", arguments: [path])
-            guard run.step > 0, let known else {
+            guard run.step > 0, let known = try Self.known(db, folder, began: &run.created) else {
                 try run.insert(db)
                 return run
             }
             (run.id, run.created, run.revision) = (known.id, known.created, known.revision ?? run.revision)
+            try db.execute(
+                sql: "UPDATE checkpoints SET path = ? || SUBSTR(path, ?) WHERE run = ?",
+                arguments: [path, known.folder.unicodeScalars.count + 1, run.id])
             for table in ["steps", "validations", "samples", "checkpoints"] {
                 try db.execute(
                     sql: "DELETE FROM \(table) WHERE run = ? AND step > ?", arguments: [run.id, run.step])
@@ -67,7 +70,9 @@ public final class RunRecorder: @unchecked Sendable {  // its timer is only ever
             try run.update(db)
             return run
         }
+        RunFile(began: run.created).write(to: folder)
         id = run.id!
+        self.folder = folder
         self.store = store
         self.complain = complain
         pending = Mutex(Pending(run: run))
@@ -78,6 +83,21 @@ public final class RunRecorder: @unchecked Sendable {  // its timer is only ever
     }
 
     deinit { timer.cancel() }
+
+    /// The run that a folder says it is, also where it has been moved; of one that says nothing, the last that was
+    /// there. A copy of a folder that is still there is a run of its own.
+    ///
+    /// - Parameter began: becomes when the run began, where the folder says so and is no copy.
+    private static func known(_ db: Database, _ folder: URL, began: inout Double) throws -> Run? {
+        let path = folder.standardizedFileURL.path
+        guard let file = RunFile(of: folder) else {
+            return try Run.fetchOne(db, sql: "SELECT * FROM runs WHERE folder = ? ORDER BY id DESC", arguments: [path])
+        }
+        let run = try Run.fetchOne(db, sql: "SELECT * FROM runs WHERE created = ?", arguments: [file.began])
+        if let run, run.folder != path, RunFile(of: URL(filePath: run.folder))?.began == file.began { return nil }
+        began = file.began
+        return run
+    }
 
     /// - Parameter layerWeights: softmax(w) at a validation.
     /// - Parameter event: what has happened.
@@ -128,10 +148,12 @@ public final class RunRecorder: @unchecked Sendable {  // its timer is only ever
     /// Writes what is left, and how the run has ended.
     public func end(_ status: Run.Status, failure: String? = nil) {
         timer.cancel()
-        pending.withLock {
+        let began = pending.withLock {
             ($0.run.status, $0.run.failure, $0.run.ended) = (status, failure, Date().timeIntervalSince1970)
+            return $0.run.created
         }
         flush()
+        RunFile(began: began, status: status).write(to: folder)
     }
 
     /// Writes what is pending now.

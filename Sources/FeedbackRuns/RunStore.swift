@@ -13,7 +13,8 @@ import GRDB
 /// what it had committed stays.
 public final class RunStore: Sendable {
     public let url: URL
-    let database: DatabasePool
+    /// nil where the history can only be read.
+    private let database: DatabasePool?
 
     /// `$FEEDBACK_RUNS`, else `feedback/runs.sqlite` in `$XDG_DATA_HOME`, by default `~/.local/share`.
     public static func defaultURL(_ environment: [String: String] = ProcessInfo.processInfo.environment) -> URL {
@@ -23,13 +24,20 @@ public final class RunStore: Sendable {
         return (data ?? home.appending(path: ".local/share")).appending(path: "feedback/runs.sqlite")
     }
 
-    /// Opens the history, a new one where there is none. Throws where the file cannot be had or is no history.
+    /// Opens the history, a new one where there is none; one that cannot be written, such as another user's, to read
+    /// it. Throws where the file cannot be had or is no history.
     public init(at url: URL) throws(RunStoreError) {
         self.url = url
         do {
+            if Self.isReadOnly(url) {
+                database = nil
+                _ = try Self.openToRead(url).read(Self.version)
+                return
+            }
             try FileManager.default.createDirectory(
                 at: url.deletingLastPathComponent(), withIntermediateDirectories: true)
-            database = try Self.open(url.path)
+            let database = try Self.open(url.path)
+            self.database = database
             try database.writeWithoutTransaction { db in
                 try db.inTransaction(.immediate) {
                     if try Self.version(db) == 0 { try db.execute(sql: Self.schema) }
@@ -42,10 +50,29 @@ public final class RunStore: Sendable {
         }
     }
 
-    private static func open(_ path: String) throws -> DatabasePool {
+    /// Whether there is a history that cannot be written; a write-ahead log needs its folder too.
+    private static func isReadOnly(_ url: URL) -> Bool {
+        access(url.path, R_OK) == 0
+            && (access(url.path, W_OK) != 0 || access(url.deletingLastPathComponent().path, W_OK) != 0)
+    }
+
+    /// Opens a history that cannot be written. Where nobody else has made the write-ahead log's files, SQLite must be
+    /// told that there is none; as that may change, such a connection is for one reading only.
+    private static func openToRead(_ url: URL) throws -> DatabaseQueue {
+        var configuration = Self.configuration
+        configuration.readonly = true
+        if let shared = try? DatabaseQueue(path: url.path, configuration: configuration) { return shared }
+        return try DatabaseQueue(path: url.absoluteString + "?immutable=1", configuration: configuration)
+    }
+
+    private static var configuration: Configuration {
         var configuration = Configuration()
         configuration.busyMode = .timeout(10)
         configuration.label = "runs"
+        return configuration
+    }
+
+    private static func open(_ path: String) throws -> DatabasePool {
         // SQLite does not wait where two open a new file at once and both want the write-ahead log.
         for _ in 0..<500 {
             do {
@@ -108,12 +135,17 @@ public final class RunStore: Sendable {
 
     /// The run of an id, of a folder, or the newest of a name.
     public func run(_ asked: String) throws(RunStoreError) -> Run {
-        let folder = URL(filePath: asked).standardizedFileURL.path
+        let folder = URL(filePath: asked).standardizedFileURL
+        // A folder that has been moved says itself which run it is.
+        let began = RunFile(of: folder)?.began
         let run = try read { db in
             try Run.fetchOne(db, sql: "SELECT * FROM runs WHERE id = ?", arguments: [Int64(asked)])
                 ?? Run.fetchOne(
-                    db, sql: "SELECT * FROM runs WHERE folder = ? OR name = ? ORDER BY id DESC",
-                    arguments: [folder, asked])
+                    db,
+                    sql: """
+                        SELECT * FROM runs WHERE folder = ? OR name = ? OR created = ? ORDER BY folder = ? DESC, id DESC
+                        """,
+                    arguments: [folder.path, asked, began, folder.path])
         }
         guard let run else {
             throw RunStoreError("there is no run \(asked) in \(url.path); feedback runs list shows those there are")
@@ -163,12 +195,16 @@ public final class RunStore: Sendable {
     }
 
     func read<Value>(_ body: (Database) throws -> Value) throws(RunStoreError) -> Value {
-        do { return try database.read(body) } catch {
+        do {
+            guard let database else { return try Self.openToRead(url).read(body) }
+            return try database.read(body)
+        } catch {
             throw RunStoreError("cannot read the run history \(url.path): \(explain(error))")
         }
     }
 
     func write<Value>(_ body: (Database) throws -> Value) throws(RunStoreError) -> Value {
+        guard let database else { throw RunStoreError("the run history \(url.path) can only be read") }
         do { return try database.write(body) } catch {
             throw RunStoreError("cannot write the run history \(url.path): \(explain(error))")
         }

@@ -8,14 +8,17 @@ import Foundation
 /// checksum is CRC-32C (Castagnoli), rotated right by 15 bits plus 0xa282ead8. A run that goes on writes a new file.
 ///
 ///     Event    1 wall_time: double   2 step: int64   3 file_version: string   5 summary: Summary
+///              7 session_log: SessionLog
 ///     Summary  1 value: Value, repeated
 ///     Value    1 tag: string   2 simple_value: float   8 tensor: TensorProto   9 metadata: SummaryMetadata
+///     SessionLog  1 status: 1 at a start, from whose step on TensorBoard forgets what it had
 public final class TensorBoardWriter {
     private let file: FileHandle
     private let url: URL
 
-    /// A new event file in a folder, which is made where it is missing.
-    public init(folder: URL) throws(FileError) {
+    /// A new event file in a folder, which is made where it is missing, for a run that has taken so many steps. What
+    /// other files there tell of later ones is no longer so.
+    public init(folder: URL, after step: Int = 0) throws(FileError) {
         let information = ProcessInfo.processInfo
         let name = String(
             format: "events.out.tfevents.%.6f.%@.%d", Date().timeIntervalSince1970, information.hostName, getpid())
@@ -31,6 +34,12 @@ public final class TensorBoardWriter {
         event.double(1, Date().timeIntervalSince1970)
         event.bytes(3, "brain.Event:2")
         try write(event)
+        var (start, session) = (Message(), Message())
+        session.integer(1, 1)
+        start.double(1, Date().timeIntervalSince1970)
+        start.integer(2, UInt64(step + 1))
+        start.message(7, session)
+        try write(start)
     }
 
     public func record(_ event: TrainingEvent) throws(FileError) {

@@ -183,6 +183,7 @@ final class Notes: Sendable {
         _ = try place.train("run", events: &events)
         var run = try place.store().run("run")
         run.status = .running
+        RunFile(began: run.created).write(to: place.url.appending(path: "run"))
         #expect(run.state() == .running)
         #expect(run.state(at: Date(timeIntervalSince1970: run.updated + 61)) == .crashed)
         let child = Process()

@@ -71,10 +71,8 @@ final class AttentionReader: @unchecked Sendable {  // what is kept belongs to t
     /// The model of the run's best checkpoint, or of its newest where none is the best.
     private func model(_ run: Run) throws(APIError) -> ModelFolder {
         let folder = URL(filePath: run.folder)
-        let best = folder.appending(path: "checkpoints/best")
-        let checkpoint =
-            FileManager.default.fileExists(atPath: best.path) ? best : RunFolder.newestCheckpoint(of: folder)
-        guard let path = checkpoint?.resolvingSymlinksInPath().path else {
+        let checkpoint = RunFolder.bestCheckpoint(of: folder) ?? RunFolder.newestCheckpoint(of: folder)
+        guard let path = checkpoint?.path else {
             throw APIError(
                 status: .conflict, message: "run \(run.id!) (\(run.name)) has no checkpoint", code: "no_checkpoint")
         }

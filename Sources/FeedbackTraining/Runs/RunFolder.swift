@@ -16,7 +16,7 @@ public final class RunFolder {
         func check() throws {
             let contents = (try? FileManager.default.contentsOfDirectory(atPath: url.path)) ?? []
             guard Self.steps(in: checkpoints).isEmpty,
-                Set(contents).isSubset(of: ["config.yaml", "metrics.jsonl", "checkpoints"])
+                Set(contents).isSubset(of: ["config.yaml", "metrics.jsonl", "run.json", "checkpoints"])
             else {
                 throw FileError(
                     "\(url.path) is not empty; choose another --output, or go on with its run by --resume \(url.path)")
@@ -88,6 +88,14 @@ public final class RunFolder {
         steps(in: run.appending(path: "checkpoints")).last?.url
     }
 
+    /// The checkpoint of the lowest validation loss, if a run has one.
+    public static func bestCheckpoint(of run: URL) -> URL? {
+        let checkpoints = run.appending(path: "checkpoints")
+        let link = checkpoints.appending(path: "best").path
+        guard let name = try? FileManager.default.destinationOfSymbolicLink(atPath: link) else { return nil }
+        return steps(in: checkpoints).first { $0.url.lastPathComponent == name }?.url
+    }
+
     /// The checkpoints' steps, first to last.
     private static func steps(in checkpoints: URL) -> [(step: Int, url: URL)] {
         let names = (try? FileManager.default.contentsOfDirectory(atPath: checkpoints.path)) ?? []
@@ -147,10 +155,24 @@ public final class RunFolder {
         let descriptor = open(file.path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o644)
         guard descriptor >= 0 else { throw FileError("cannot write \(file.path): \(String(cString: strerror(errno)))") }
         let metrics = FileHandle(fileDescriptor: descriptor, closeOnDealloc: true)
-        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
-            throw FileError("\(url.path) is being trained by another process; wait for it or stop it")
+        // Who only looks whether the folder is taken holds it for a moment.
+        var attempts = 5
+        while flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
+            attempts -= 1
+            guard attempts > 0 else {
+                throw FileError("\(url.path) is being trained by another process; wait for it or stop it")
+            }
+            usleep(10_000)
         }
         self.metrics = metrics
+    }
+
+    /// Whether a process has taken a run's folder, be it that it trains or that it has been stopped (SIGSTOP).
+    public static func isTaken(_ run: URL) -> Bool {
+        let descriptor = open(run.appending(path: "metrics.jsonl").path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { return false }
+        defer { close(descriptor) }
+        return flock(descriptor, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK
     }
 
     /// Opens the folder for a trainer at some step: metrics of later steps, which a run that was killed may have left behind,
