@@ -54,6 +54,7 @@ public final class Trainer {
         let streams = asked.streams ?? corpus.readsAsStreams
         configuration.streams = streams
         if streams { configuration.memoryWindow = asked.memoryWindow ?? asked.sequenceLength }
+        if !(corpus is TaskCorpus) { try asked.checkSamplePrompt(tokenizer) }
         validation = try corpus.stream(.validation, tokenizer)
         guard validation.count > 0 else {
             let count = try corpus.stream(.all, tokenizer).count + 1
@@ -187,8 +188,8 @@ public final class Trainer {
             ("positions", \.positions),
         ] where theirs[keyPath: size] != ours[keyPath: size] {
             throw ConfigurationError(
-                "the model to begin with has \(name) \(theirs[keyPath: size]), this run has \(ours[keyPath: size]); give both "
-                    + "the same")
+                "the model to begin with has \(name) \(theirs[keyPath: size]), this run has \(ours[keyPath: size]); "
+                    + "leave that out, and it is taken from there")
         }
         guard other.tokenizer == tokenizer else {
             throw ConfigurationError(
@@ -305,6 +306,16 @@ extension RunConfiguration {
 
     /// The memories that one batch leaves to the next.
     var carry: Int { streams == true ? memoryWindow ?? sequenceLength : 0 }
+
+    /// Throws where samples could not begin as somebody wants them to; the usual prompt is none that anybody asked for.
+    fileprivate func checkSamplePrompt(_ tokenizer: Tokenizer) throws(ConfigurationError) {
+        if samplePrompt == RunConfiguration().samplePrompt { return }
+        do {
+            if try tokenizer.encode(samplePrompt).isEmpty { throw TokenizerError.malformed("it has no token") }
+        } catch {
+            throw ConfigurationError("sample-prompt cannot be used: \(error)")
+        }
+    }
 
     /// What computes the gradients of a loader's batches.
     fileprivate func pass(_ model: FeedbackModel, _ loader: any BatchLoader) -> TrainingPass {

@@ -106,6 +106,13 @@ public struct RunConfiguration: Equatable, Sendable {
             dFF: dFF, vocabulary: vocabulary, memoryWindow: memoryWindow)
     }
 
+    /// Takes the sizes of a model to begin with, and what its tokens are; where memories come from stays the run's own.
+    public mutating func takeSizes(of folder: ModelFolder) {
+        let model = folder.model.configuration
+        (layers, dModel, heads, dFF) = (model.layers, model.dModel, model.heads, model.dFF)
+        (keyValue, memoryNorm, tokenizer) = (model.keyValue, model.memoryNorm, folder.tokenizer.kind)
+    }
+
     /// A named starting point.
     public enum Preset: String, CaseIterable, Sendable {
         /// Tiny Shakespeare as well as half an hour on two cores allows.

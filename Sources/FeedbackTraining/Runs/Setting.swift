@@ -8,6 +8,8 @@ public struct Setting: Sendable {
     public let name: String
     /// For help.
     public let summary: String
+    /// The values, where there are only some; else none.
+    public let choices: [String]
     /// The value as text; nil where there is none.
     public let text: @Sendable (RunConfiguration) -> String?
     private let read: @Sendable (inout RunConfiguration, String) throws(ConfigurationError) -> Void
@@ -27,21 +29,23 @@ public struct Setting: Sendable {
 
     /// A setting whose value is at a path; `parse` is nil where text is no such value, which must be `needed`.
     private init<Value>(
-        _ name: String, _ path: Path<Value>, _ summary: String, needed: String,
+        _ name: String, _ path: Path<Value>, _ summary: String, needed: String, choices: [String] = [],
         text: @escaping @Sendable (Value) -> String?, parse: @escaping @Sendable (String) -> Value?
     ) {
-        self.init(name, path, summary, text: text) { text throws(ConfigurationError) in
+        self.init(name, path, summary, choices: choices, text: text) { text throws(ConfigurationError) in
             guard let value = parse(text) else { throw ConfigurationError("\(name) is \(text); it must be \(needed)") }
             return value
         }
     }
 
     private init<Value>(
-        _ name: String, _ path: Path<Value>, _ summary: String, text: @escaping @Sendable (Value) -> String?,
+        _ name: String, _ path: Path<Value>, _ summary: String, choices: [String] = [],
+        text: @escaping @Sendable (Value) -> String?,
         value: @escaping @Sendable (String) throws(ConfigurationError) -> Value
     ) {
         self.name = name
         self.summary = summary
+        self.choices = choices
         self.text = { text($0[keyPath: path]) }
         read = { configuration, text throws(ConfigurationError) in
             configuration[keyPath: path] = try value(text)
@@ -87,18 +91,20 @@ public struct Setting: Sendable {
     private static func choice<C: RawRepresentable<String> & CaseIterable & Sendable>(
         _ name: String, _ path: Path<C>, _ summary: String
     ) -> Setting {
-        let choices = C.allCases.map(\.rawValue).joined(separator: ", ")
+        let choices = C.allCases.map(\.rawValue)
+        let list = choices.joined(separator: ", ")
         return Setting(
-            name, path, "\(summary): \(choices)", needed: "one of \(choices)", text: { $0.rawValue },
+            name, path, "\(summary): \(list)", needed: "one of \(list)", choices: choices, text: { $0.rawValue },
             parse: { C(rawValue: $0) })
     }
 
     private static func choice<C: RawRepresentable<String> & CaseIterable & Sendable>(
         _ name: String, _ path: Path<C?>, _ summary: String
     ) -> Setting {
-        let choices = C.allCases.map(\.rawValue).joined(separator: ", ")
+        let choices = C.allCases.map(\.rawValue)
+        let list = choices.joined(separator: ", ")
         return Setting(
-            name, path, "\(summary): \(choices)", needed: "one of \(choices)", text: { $0?.rawValue },
+            name, path, "\(summary): \(list)", needed: "one of \(list)", choices: choices, text: { $0?.rawValue },
             parse: { C(rawValue: $0).map { .some($0) } })
     }
 
@@ -119,19 +125,23 @@ public struct Setting: Sendable {
         integer("heads", \.heads, 1...65536, "attention heads; they divide d-model"),
         integer("d-ff", \.dFF, 1...1_048_576, "width of the feed-forward layers"),
         number("dropout", \.dropout, 0...0.99, "rate of dropout in training"),
-        integer("memory-window", \.memoryWindow, 1...4096, "memories a step sees at most"),
+        integer(
+            "memory-window", \.memoryWindow, 1...4096,
+            "memories a step sees at most; by default all, with streams as many as a sequence has steps"),
         choice("position-init", \.positionInitialization, "how a fresh model's distance bias begins"),
         string("data", \.data, "a data set's or a task's name, a text file, several with commas, or a folder of them"),
-        choice("tokenizer", \.tokenizer, "what a token is"),
+        choice("tokenizer", \.tokenizer, "what a token is, by default a text's characters or a task's symbols"),
         Setting(
-            "streams", \.streams, "read contiguous streams and carry the memory from batch to batch",
+            "streams", \.streams,
+            "read contiguous streams and carry the memory from batch to batch; by default of a task only",
             needed: "true or false",
             text: { $0.map(String.init) }, parse: { Bool($0).map { .some($0) } }),
         integer("sequence-length", \.sequenceLength, 1...65536, "steps of a sequence"),
         integer("batch-size", \.batchSize, 1...65536, "sequences of a batch"),
         Setting(
             "curriculum", \.curriculum,
-            "sequence lengths that grow, as step:length,step:length, with as many tokens a batch",
+            "sequence lengths that grow, as step:length,step:length, with as many tokens a batch; by default all are "
+                + "of sequence-length",
             text: { $0?.description }, value: { text throws(ConfigurationError) in try Curriculum(text) }),
         Setting(
             "sequences", \.sequences, "a task's training sequences, read again and again; or fresh, drawn without end",
@@ -141,7 +151,8 @@ public struct Setting: Sendable {
             }),
         Setting(
             "lessons", \.lessons,
-            "how difficult a task's training sequences are, from which step or accuracy on, as 0:2-12,95%:2-40,99%:100",
+            "how difficult a task's training sequences are, from which step or accuracy on, as 0:2-12,95%:2-40,99%:100;"
+                + " by default as the task has them",
             text: { $0?.description }, value: { text throws(ConfigurationError) in try Lessons(text) }),
         Setting(
             "hints", \.hints, "train on more of a task's answers than it asks for", needed: "true or false",
@@ -168,7 +179,9 @@ public struct Setting: Sendable {
         integer("sample-interval", \.sampleInterval, many, "steps between samples"),
         integer("checkpoint-interval", \.checkpointInterval, many, "steps between checkpoints"),
         integer("keep", \.keep, many, "newest checkpoints to keep, besides the best"),
-        integer("patience", \.patience, many, "validations without a lower loss until training stops"),
+        integer(
+            "patience", \.patience, many,
+            "validations without a lower loss until training stops; by default it goes on"),
         string("sample-prompt", \.samplePrompt, "what samples continue"),
     ]
 
@@ -181,7 +194,7 @@ public struct Setting: Sendable {
 }
 
 /// How many single-character edits turn one name into another (Levenshtein 1966).
-private func distance(_ a: String, _ b: String) -> Int {
+package func distance(_ a: String, _ b: String) -> Int {
     let b = Array(b)
     var row = Array(0...b.count)
     for (i, x) in a.enumerated() {
@@ -251,7 +264,8 @@ extension RunConfiguration {
 
     /// The variables of an environment that look like settings and are none, each with the nearest that is.
     public static func unknown(in environment: [String: String]) -> [(name: String, nearest: String)] {
-        let known = Set(Setting.all.map(\.environmentVariable) + ["FEEDBACK_API_KEY", "FEEDBACK_DATA_DIR"])
+        let known = Set(
+            Setting.all.map(\.environmentVariable) + ["FEEDBACK_API_KEY", "FEEDBACK_DATA_DIR", "FEEDBACK_RUNS"])
         return environment.keys.filter { name in
             name.hasPrefix("FEEDBACK_") && !name.hasPrefix("FEEDBACK_TEST_") && !known.contains(name)
         }.sorted().map { name in (name, known.min { (distance($0, name), $0) < (distance($1, name), $1) }!) }
@@ -259,6 +273,10 @@ extension RunConfiguration {
 
     /// Applies the settings found in an environment.
     public mutating func apply(environment: [String: String]) throws(ConfigurationError) {
+        let lengths = ["FEEDBACK_STEPS", "FEEDBACK_EPOCHS", "FEEDBACK_SECONDS"].filter { environment[$0] != nil }
+        guard lengths.count < 2 else {
+            throw ConfigurationError("\(lengths.joined(separator: " and ")) are set; set only one of them")
+        }
         for setting in Setting.all {
             guard let text = environment[setting.environmentVariable] else { continue }
             do {
