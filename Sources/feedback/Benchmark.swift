@@ -21,7 +21,10 @@ struct Benchmark: ParsableCommand {
     struct Train: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Training steps, beside their matrix products alone.",
-            discussion: "--steps is how many are timed; as many as take about ten seconds by default.")
+            discussion: """
+                --steps is how many are timed; as many as take about ten seconds by default. All else is by default as \
+                the preset has it.
+                """)
 
         @OptionGroup var common: Common
         @OptionGroup(title: "Settings") var settings: SettingOptions
@@ -73,7 +76,7 @@ struct Benchmark: ParsableCommand {
     }
 
     struct Common: ParsableArguments {
-        @Option(help: "What to measure: \(RunConfiguration.Preset.allCases.map(\.rawValue).joined(separator: ", ")).")
+        @Option(help: "What to measure.")
         var preset = RunConfiguration.Preset.nanogptCPU
 
         @Flag(help: "Print one JSON object.")

@@ -28,7 +28,8 @@ struct DataCommand: AsyncParsableCommand {
                 downloaded into the cache.
                 """)
 
-        @Argument(help: "Its name, as `feedback data list` shows it.")
+        @Argument(
+            help: "Its name, as `feedback data list` shows it.", completion: .list(KnownCorpus.all.map(\.name)))
         var name = KnownCorpus.tinyShakespeare.name
 
         func run() async throws {

@@ -19,13 +19,13 @@ struct Evaluate: AsyncParsableCommand {
               feedback evaluate runs/programs --split test --difficulty 1-20
             """)
 
-    @Argument(help: "A model folder, or a run's folder: its newest checkpoint.")
+    @Argument(help: "A model folder; or a run, its folder, id or name: its best checkpoint.", completion: .runs)
     var model: String
 
     @Option(
         help:
-            "A data set's name, a text file, several with commas between them, or a folder; by default a run's own, else tiny_shakespeare."
-    )
+            "A data set's name, a text file, several with commas between them, or a folder; by default a run's own, else tiny_shakespeare.",
+        completion: .data)
     var data: String?
 
     @Option(
@@ -59,10 +59,13 @@ struct Evaluate: AsyncParsableCommand {
     @Flag(help: "Print one JSON object.")
     var json = false
 
+    @OptionGroup var history: HistoryOptions
+
     func run() async throws {
         var console = Console()
-        let folder = try openModel(model)
-        let own = try data == nil ? RunFolder.run(of: URL(filePath: model))?.configuration().data : nil
+        let place = try history.folder(of: model)
+        let (folder, note) = try openModel(place)
+        let own = try data == nil ? RunFolder.run(of: place)?.configuration().data : nil
         let name = try TextCorpus.absolute(data ?? own ?? KnownCorpus.tinyShakespeare.name)
         let corpus = try await load(name, &console)
         let stream = try stream(of: corpus, folder.tokenizer)
@@ -84,6 +87,7 @@ struct Evaluate: AsyncParsableCommand {
             evaluator = try Evaluator(
                 folder.model, stream, memoryWindow: window, reset: reset, threads: threads)
         }
+        if let note { console.print(note) }
         let start = ContinuousClock.now
         let evaluation = try evaluator.run { done in
             let left = (ContinuousClock.now - start) / .seconds(1) / Double(done) * Double(evaluator.targets - done)

@@ -17,4 +17,27 @@ struct Feedback: AsyncParsableCommand {
             Train.self, Generate.self, Evaluate.self, Verify.self, Benchmark.self, DataCommand.self,
             Runs.self, Serve.self,
         ])
+
+    static func main() async {
+        do {
+            let arguments = ProcessInfo.processInfo.arguments.dropFirst()
+            var command: any ParsableCommand
+            do { command = try await asyncParseAsRoot(Array(arguments)) } catch {
+                let message = message(for: error)
+                guard exitCode(for: error) == .validationFailure, let better = suggestion(message, arguments) else {
+                    throw error
+                }
+                var console = Console()
+                console.warn(fullMessage(for: error).replacing(message, with: better, maxReplacements: 1))
+                throw ExitCode.validationFailure
+            }
+            if var command = command as? any AsyncParsableCommand {
+                try await command.run()
+            } else {
+                try command.run()
+            }
+        } catch {
+            exit(withError: error)
+        }
+    }
 }

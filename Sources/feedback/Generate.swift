@@ -15,13 +15,14 @@ struct Generate: ParsableCommand {
               feedback generate model --prompt-file beginning.txt > whole.txt
             """)
 
-    @Argument(help: "A model folder, or a run's folder: its newest checkpoint.")
+    @Argument(help: "A model folder; or a run, its folder, id or name: its best checkpoint.", completion: .runs)
     var model: String
 
     @Option(parsing: .unconditional, help: "What to continue; \\n is a new line.")
     var prompt: String?
 
-    @Option(help: ArgumentHelp("A text file to continue; - for standard input.", valueName: "file"))
+    @Option(
+        help: ArgumentHelp("A text file to continue; - for standard input.", valueName: "file"), completion: .file())
     var promptFile: String?
 
     @Option(parsing: .unconditional, help: "Tokens to produce at most.")
@@ -58,6 +59,8 @@ struct Generate: ParsableCommand {
     @Flag(help: "Print the prompt first.")
     var echo = false
 
+    @OptionGroup var history: HistoryOptions
+
     func run() throws {
         let sampler = try Sampler(
             temperature: temperature, topK: topK, topP: topP, minP: minP,
@@ -65,11 +68,12 @@ struct Generate: ParsableCommand {
         try checkThreads(threads)
         var console = Console()
         console.warnIfSlow(precision)
-        let folder = try openModel(model)
+        let (folder, note) = try openModel(try history.folder(of: model))
         let prompt = try promptText()
         var generator = try TextGenerator(
             folder, prompt: prompt, maxTokens: maxTokens, sampler: sampler, stops: stop.map(unescaped),
             memoryWindow: memoryWindow, precision: precision, threads: threads)
+        if let note { console.print(note) }
         // A terminal is not to be steered by what a model writes; a file gets it as it is.
         let show: (String) -> String = isatty(STDOUT_FILENO) == 1 ? { visible($0) } : { $0 }
         if echo { try printResult(show(prompt), terminator: "") }

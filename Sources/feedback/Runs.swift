@@ -10,7 +10,7 @@ struct Runs: ParsableCommand {
             name, or its folder.
 
             Examples:
-              feedback runs list
+              feedback runs list --state running
               feedback runs show 12
               feedback runs compare 12 13
               feedback runs export 12 --format csv > run.csv
@@ -19,12 +19,31 @@ struct Runs: ParsableCommand {
         subcommands: [List.self, Show.self, Compare.self, Export.self, Delete.self], defaultSubcommand: List.self)
 
     struct List: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Lists all runs, newest first.")
+        static let configuration = CommandConfiguration(abstract: "Lists runs, newest first.")
+        @Option(help: "Only runs that are in this state.")
+        var state: Run.Status?
+        @Option(help: ArgumentHelp("Only runs whose name has this in it.", valueName: "text"))
+        var name: String?
+        @Option(parsing: .unconditional, help: ArgumentHelp("So many at most.", valueName: "number"))
+        var limit: Int?
+        @Flag(help: "Print one JSON object, with everything that is known of the runs but their metrics.")
+        var json = false
         @OptionGroup var history: HistoryOptions
 
+        func validate() throws {
+            if let limit, limit < 1 { throw ValidationError("limit is \(limit); it must be 1 or more") }
+        }
+
         func run() throws {
-            let runs = try history.store().runs()
-            if runs.isEmpty { return try printResult("no runs yet; feedback train --preset demo makes one") }
+            let all = try history.store().runs()
+            let runs = all.filter { run in
+                (state.map { $0 == run.state() } ?? true) && (name.map { run.name.contains($0) } ?? true)
+            }.prefix(limit ?? .max)
+            if json { return try printResult(try jsonText(["runs": runs.map(Listed.init)])) }
+            if runs.isEmpty {
+                return try printResult(
+                    all.isEmpty ? "no runs yet; feedback train --preset demo makes one" : "no such runs")
+            }
             try printResult(
                 table(
                     ["id", "name", "state", "step", "loss", "validation", "best", "began"],
@@ -34,6 +53,18 @@ struct Runs: ParsableCommand {
                             number(run.loss), number(run.validation), number(run.bestValidation), date(run.created),
                         ]
                     }))
+        }
+    }
+
+    /// A run and what it is doing.
+    private struct Listed: Encodable {
+        let run: Run
+
+        private enum Key: CodingKey { case state }
+        func encode(to encoder: any Encoder) throws {
+            try run.encode(to: encoder)
+            var values = encoder.container(keyedBy: Key.self)
+            try values.encode(run.state(), forKey: .state)
         }
     }
 
@@ -68,7 +99,7 @@ struct Runs: ParsableCommand {
     struct Compare: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Shows how runs ended, and the settings in which they differ.")
-        @Argument(help: "Ids, names or folders.")
+        @Argument(help: "Ids, names or folders.", completion: .runs)
         var runs: [String]
         @OptionGroup var history: HistoryOptions
 
@@ -110,7 +141,7 @@ struct Runs: ParsableCommand {
     struct Delete: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Removes runs from the history; their folders stay.")
-        @Argument(help: "Ids, names or folders.")
+        @Argument(help: "Ids, names or folders.", completion: .runs)
         var runs: [String]
         @OptionGroup var history: HistoryOptions
 
@@ -126,30 +157,7 @@ struct Runs: ParsableCommand {
 }
 
 extension RunExport: ExpressibleByArgument {}
-
-/// Where the history of runs is.
-struct HistoryOptions: ParsableArguments {
-    @Option(
-        name: .customLong("runs"),
-        help: ArgumentHelp(
-            "The run history; by default feedback/runs.sqlite in the XDG data folder.", valueName: "file"))
-    var path: String?
-
-    func store() throws -> RunStore { try RunStore(at: path.map { URL(filePath: $0) } ?? RunStore.defaultURL()) }
-}
-
-/// One run of the history.
-struct AskedRun: ParsableArguments {
-    @Argument(help: ArgumentHelp("An id, a name or a folder.", valueName: "run"))
-    var name: String
-    @OptionGroup var history: HistoryOptions
-
-    func find() throws -> (run: Run, metrics: RunMetrics) {
-        let store = try history.store()
-        let run = try store.run(name)
-        return (run, try store.metrics(run.id!))
-    }
-}
+extension Run.Status: ExpressibleByArgument {}
 
 private func number(_ value: Double?) -> String { value.map(number) ?? "-" }
 private func number(_ value: Double) -> String { String(format: "%.4f", value) }

@@ -16,10 +16,11 @@ struct Serve: AsyncParsableCommand {
             Examples:
               feedback serve --dashboard
               feedback serve runs/demo --port 8000
-              curl localhost:8000/v1/completions -d '{"model": "demo", "prompt": "ROMEO:", "max_tokens": 100}'
+              curl localhost:8000/v1/completions -d '{"model": "demo", "prompt": "To"}'
             """)
 
-    @Argument(help: "Model folders, or folders of runs: their newest checkpoints.")
+    @Argument(
+        help: "Model folders; or runs, their folders, ids or names: their best checkpoints.", completion: .runs)
     var models: [String] = []
 
     @Flag(help: "Show the history of runs as a page.")
@@ -99,7 +100,7 @@ struct Serve: AsyncParsableCommand {
         let key = apiKey ?? ProcessInfo.processInfo.environment["FEEDBACK_API_KEY"] ?? ""
         options.apiKey = key.isEmpty ? nil : key
         let server = ModelServer(
-            models: try open(), history: dashboard ? try history.store() : nil, options: options)
+            models: try open(&console), history: dashboard ? try history.store() : nil, options: options)
         let interruption = Interruption {
             var console = Console()
             console.print("stopping; requests under way may finish")
@@ -114,21 +115,23 @@ struct Serve: AsyncParsableCommand {
     }
 
     /// The models by their names.
-    private func open() throws -> [String: ModelFolder] {
+    private func open(_ console: inout Console) throws -> [String: ModelFolder] {
         var folders: [String: ModelFolder] = [:]
-        for path in models {
-            let name = name(path)
+        for asked in models {
+            let folder = try history.folder(of: asked)
+            let name = name(folder.standardizedFileURL)
             guard folders[name] == nil else {
                 throw ConfigurationError("two models are named \(name); serve folders of different names")
             }
-            folders[name] = try openModel(path)
+            let (model, note) = try openModel(folder)
+            if let note { console.print(note) }
+            folders[name] = model
         }
         return folders
     }
 
     /// A run's name, also for one of its checkpoints; of another folder, its own.
-    private func name(_ path: String) -> String {
-        let url = URL(filePath: path).standardizedFileURL
+    private func name(_ url: URL) -> String {
         let parent = url.deletingLastPathComponent()
         return parent.lastPathComponent == "checkpoints"
             ? parent.deletingLastPathComponent().lastPathComponent : url.lastPathComponent

@@ -22,18 +22,23 @@ struct Number: ExpressibleByArgument {
 
 /// The settings of a run as flags. Each is found in `Setting.all` by its name.
 struct SettingOptions: ParsableArguments {
-    @Option(parsing: .unconditional, help: help("memory")) var memory: String?
-    @Option(parsing: .unconditional, help: help("key-value")) var keyValue: String?
-    @Option(parsing: .unconditional, help: help("memory-norm")) var memoryNorm: String?
+    @Option(parsing: .unconditional, help: help("memory"), completion: choices("memory"))
+    var memory: String?
+    @Option(parsing: .unconditional, help: help("key-value"), completion: choices("key-value"))
+    var keyValue: String?
+    @Option(parsing: .unconditional, help: help("memory-norm"), completion: choices("memory-norm"))
+    var memoryNorm: String?
     @Option(parsing: .unconditional, help: help("layers")) var layers: WholeNumber?
     @Option(name: .customLong("d-model"), parsing: .unconditional, help: help("d-model")) var dModel: WholeNumber?
     @Option(parsing: .unconditional, help: help("heads")) var heads: WholeNumber?
     @Option(name: .customLong("d-ff"), parsing: .unconditional, help: help("d-ff")) var dFF: WholeNumber?
     @Option(parsing: .unconditional, help: help("dropout")) var dropout: Number?
     @Option(parsing: .unconditional, help: help("memory-window")) var memoryWindow: WholeNumber?
-    @Option(parsing: .unconditional, help: help("position-init")) var positionInit: String?
-    @Option(parsing: .unconditional, help: help("data")) var data: String?
-    @Option(parsing: .unconditional, help: help("tokenizer")) var tokenizer: String?
+    @Option(parsing: .unconditional, help: help("position-init"), completion: choices("position-init"))
+    var positionInit: String?
+    @Option(parsing: .unconditional, help: help("data"), completion: .data) var data: String?
+    @Option(parsing: .unconditional, help: help("tokenizer"), completion: choices("tokenizer"))
+    var tokenizer: String?
     @Flag(inversion: .prefixedNo, help: help("streams")) var streams: Bool?
     @Option(parsing: .unconditional, help: help("sequence-length")) var sequenceLength: WholeNumber?
     @Option(parsing: .unconditional, help: help("batch-size")) var batchSize: WholeNumber?
@@ -44,7 +49,8 @@ struct SettingOptions: ParsableArguments {
     @Option(parsing: .unconditional, help: help("steps")) var steps: WholeNumber?
     @Option(parsing: .unconditional, help: help("epochs")) var epochs: WholeNumber?
     @Option(parsing: .unconditional, help: help("seconds")) var seconds: WholeNumber?
-    @Option(parsing: .unconditional, help: help("optimizer")) var optimizer: String?
+    @Option(parsing: .unconditional, help: help("optimizer"), completion: choices("optimizer"))
+    var optimizer: String?
     @Option(parsing: .unconditional, help: help("learning-rate")) var learningRate: Number?
     @Option(parsing: .unconditional, help: help("minimum-learning-rate")) var minimumLearningRate: Number?
     @Option(parsing: .unconditional, help: help("warmup-steps")) var warmupSteps: WholeNumber?
@@ -52,7 +58,8 @@ struct SettingOptions: ParsableArguments {
     @Option(parsing: .unconditional, help: help("weight-decay")) var weightDecay: Number?
     @Option(parsing: .unconditional, help: help("gradient-clip")) var gradientClip: Number?
     @Option(parsing: .unconditional, help: help("accumulate")) var accumulate: WholeNumber?
-    @Option(parsing: .unconditional, help: help("precision")) var precision: String?
+    @Option(parsing: .unconditional, help: help("precision"), completion: choices("precision"))
+    var precision: String?
     @Option(parsing: .unconditional, help: help("threads")) var threads: WholeNumber?
     @Option(parsing: .unconditional, help: help("seed")) var seed: WholeNumber?
     @Option(parsing: .unconditional, help: help("eval-interval")) var evalInterval: WholeNumber?
@@ -63,12 +70,15 @@ struct SettingOptions: ParsableArguments {
     @Option(parsing: .unconditional, help: help("sample-prompt")) var samplePrompt: String?
 
     private static func help(_ name: String) -> ArgumentHelp {
-        ArgumentHelp(
-            Setting.all.first { $0.name == name }.map {
-                $0.summary.prefix(1).uppercased() + $0.summary.dropFirst() + "."
-            }
-                ?? "", valueName: "value")
+        let setting = setting(name)
+        let usual = setting.text(RunConfiguration()).map { " (default: \($0))" } ?? ""
+        return ArgumentHelp(
+            "\(setting.summary.prefix(1).uppercased() + setting.summary.dropFirst()).\(usual)", valueName: "value")
     }
+
+    private static func choices(_ name: String) -> CompletionKind { .list(setting(name).choices) }
+
+    private static func setting(_ name: String) -> Setting { Setting.all.first { $0.name == name }! }
 
     /// The settings that were given, by name.
     var given: [(name: String, text: String)] {

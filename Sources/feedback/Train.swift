@@ -12,28 +12,40 @@ struct Train: AsyncParsableCommand {
 
             Examples:
               feedback train --preset demo
-              feedback train --preset nanogpt-cpu --memory per-layer --seed 2 --output runs/parallel
-              feedback train --data novel.txt --d-model 256 --heads 8 --layers 6 --d-ff 1024 --steps 5000
+              feedback train --preset nanogpt-cpu --memory per-layer --output runs/parallel
+              feedback train --data novel.txt --layers 6 --d-model 256 --heads 8
               feedback train --preset programs --data variables-5 --memory-window 128
               feedback train --data reverse --lessons 0:1-5,95%:1-20
               feedback train --resume runs/parallel
 
-            The first Ctrl-C finishes the step, saves and stops; the second stops at once.
+            A RUN or MODEL is a folder, or a run's id or name as `feedback runs` lists it. Defaults are those without \
+            a preset. The first Ctrl-C finishes the step, saves and stops; the second stops at once.
             """)
 
-    @Option(help: "Where to start from: \(RunConfiguration.Preset.allCases.map(\.rawValue).joined(separator: ", ")).")
+    @Option(help: "Where to start from.")
     var preset: RunConfiguration.Preset?
 
-    @Option(name: .customLong("config"), help: ArgumentHelp("A YAML file of settings.", valueName: "file"))
+    @Option(
+        name: .customLong("config"), help: ArgumentHelp("A YAML file of settings.", valueName: "file"),
+        completion: .file(extensions: ["yaml", "yml"]))
     var file: String?
 
-    @Option(help: ArgumentHelp("Go on with a run, in its own configuration.", valueName: "run"))
+    @Option(
+        help: ArgumentHelp(
+            "Go on with a run, from its newest checkpoint, in its own configuration.", valueName: "run"),
+        completion: .runs)
     var resume: String?
 
-    @Option(help: ArgumentHelp("Begin with a trained model's parameters.", valueName: "model"))
+    @Option(
+        help: ArgumentHelp(
+            "Begin with a trained model's parameters, and so in its sizes; of a run, with its best checkpoint's.",
+            valueName: "model"),
+        completion: .runs)
     var `init`: String?
 
-    @Option(help: ArgumentHelp("The run's folder; a new one in runs/ by default.", valueName: "folder"))
+    @Option(
+        help: ArgumentHelp("The run's folder; a new one in runs/ by default.", valueName: "folder"),
+        completion: .directory)
     var output: String?
 
     @Option(
@@ -41,7 +53,10 @@ struct Train: AsyncParsableCommand {
             "Save and stop after so long, such as 90s, 10m or 1h30m; --resume goes on.", valueName: "time"))
     var maxTime: TimeSpan?
 
-    @Option(help: ArgumentHelp("Also write event files for TensorBoard.", valueName: "folder"))
+    @Option(
+        help: ArgumentHelp(
+            "Also write event files for TensorBoard, in a folder of the run's name.", valueName: "folder"),
+        completion: .directory)
     var tensorboard: String?
 
     @Flag(inversion: .prefixedNo, help: "Enter the run into the run history: see feedback runs.")
@@ -75,7 +90,7 @@ struct Train: AsyncParsableCommand {
         }
         var progress = TrainingProgress(trainer)
         progress.begin(folder.url, console: &console)
-        let watchers = try Watchers(self, trainer, folder.url, store, &console)
+        let watchers = try Watchers(self, trainer, folder.url.standardizedFileURL, store, &console)
         if watchers.recorder != nil {
             let flag = history.path.map { " --runs \($0)" } ?? ""
             console.print("watch it in a browser: feedback serve --dashboard\(flag)")
@@ -113,7 +128,7 @@ struct Train: AsyncParsableCommand {
     /// The run as it begins or goes on, its folder taken: flags before environment before file before preset.
     private func prepare(_ console: inout Console) async throws -> (Trainer, RunFolder) {
         if let resume {
-            let folder = try RunFolder(opening: URL(filePath: resume))
+            let folder = try RunFolder(opening: try history.folder(of: resume))
             try folder.lock()
             let own = try folder.configuration()
             var asked = own
@@ -135,6 +150,8 @@ struct Train: AsyncParsableCommand {
             return (trainer, folder)
         }
         var configuration = preset.map(RunConfiguration.init(preset:)) ?? RunConfiguration()
+        let beginning = try `init`.map { try openModel(try history.folder(of: $0)) }
+        if let (model, _) = beginning { configuration.takeSizes(of: model) }
         if let file { try configuration.apply(contentsOf: URL(filePath: file)) }
         let environment = ProcessInfo.processInfo.environment
         try configuration.apply(environment: environment)
@@ -146,14 +163,15 @@ struct Train: AsyncParsableCommand {
         // A run can go on from anywhere.
         configuration.data = try TextCorpus.absolute(configuration.data)
         let trainer = try Trainer(configuration, corpus: try await load(configuration.data, &console))
-        if let `init` {
-            let (fresh, unused) = try trainer.initialize(from: try openModel(`init`))
+        if let (model, note) = beginning {
+            let (fresh, unused) = try trainer.initialize(from: model)
+            if let note { console.print(note) }
             if !fresh.isEmpty { console.print("new parameters: \(fresh.joined(separator: ", "))") }
             if !unused.isEmpty { console.print("parameters without a place: \(unused.joined(separator: ", "))") }
         }
         let folder = try RunFolder(creating: outputFolder(), configuration: trainer.configuration)
         // What it begins with, nothing else in the folder says.
-        if `init` != nil { try folder.save(trainer) }
+        if beginning != nil { try folder.save(trainer) }
         return (trainer, folder)
     }
 
@@ -186,7 +204,15 @@ private final class Watchers {
 
     init(_ command: Train, _ trainer: Trainer, _ folder: URL, _ store: RunStore?, _ console: inout Console) throws {
         model = trainer.model
-        tensorBoard = try command.tensorboard.map { try TensorBoardWriter(folder: URL(filePath: $0)) }
+        do {
+            // Of one folder's runs TensorBoard makes one curve.
+            tensorBoard = try command.tensorboard.map {
+                try TensorBoardWriter(
+                    folder: URL(filePath: $0).appending(path: folder.lastPathComponent), after: trainer.step)
+            }
+        } catch {
+            console.warn("\(error); training goes on without TensorBoard's file")
+        }
         let quiet = command.quiet
         recorder = try store.flatMap { store in
             try command.ifPossible(&console) {
@@ -237,9 +263,4 @@ func load(_ data: String, _ console: inout Console) async throws -> any Corpus {
     }
     console.clearStatus()
     return found
-}
-
-/// The model in a model folder, or in the newest checkpoint of a run.
-func openModel(_ path: String) throws -> ModelFolder {
-    try ModelFolder(contentsOf: RunFolder.newestCheckpoint(of: URL(filePath: path)) ?? URL(filePath: path))
 }

@@ -15,11 +15,10 @@ struct Verify: ParsableCommand {
               feedback verify feedback-kv.safetensors --json
             """)
 
-    @Argument(help: "A fixture, a safetensors file.")
+    @Argument(help: "A fixture, a safetensors file.", completion: .file(extensions: ["safetensors"]))
     var file: String
 
-    @Option(
-        help: "Numbers to compute in: \(Precision.allCases.map(\.rawValue).joined(separator: ", ")).")
+    @Option(help: "Numbers to compute in.")
     var precision = Precision.float32
 
     @Flag(help: "Print one JSON object.")

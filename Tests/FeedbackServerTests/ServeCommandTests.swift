@@ -15,7 +15,7 @@ import Testing
     }
 
     private static let badUses: [([String], Int32, String)] = [
-        ([], 64, "--dashboard"), (["missing"], 1, "missing/config.json"),
+        ([], 64, "--dashboard"), (["missing"], 1, "no folder missing"),
         (["x", "--port", "70000"], 64, "port is 70000"),
         (["x", "--batch", "0"], 64, "batch is 0"), (["a/x", "b/x"], 1, "a/x"),
         (["x", "--drain-time", "nan"], 64, "drain-time"),

@@ -35,8 +35,8 @@ assert [
 ] == steps
 assert [(line["step"], line["text"]) for line in lines if line["kind"] == "sample"] == samples
 
-assert len(glob.glob(f"{work}/board/events.out.tfevents.*")) == 2
-board = EventAccumulator(f"{work}/board", size_guidance={"scalars": 0, "tensors": 0}).Reload()
+assert len(glob.glob(f"{work}/board/run/events.out.tfevents.*")) == 2
+board = EventAccumulator(f"{work}/board/run", size_guidance={"scalars": 0, "tensors": 0}).Reload()
 
 
 def single(number):

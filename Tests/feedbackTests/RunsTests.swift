@@ -100,12 +100,16 @@ import Testing
         let flags = ["--tensorboard", "board", "--checkpoint-interval", "5"]
         #expect(try place.train("run", steps: 10, flags).status == 0)
         func files() throws -> [String] {
-            try FileManager.default.contentsOfDirectory(atPath: place.url.appending(path: "board").path)
+            try FileManager.default.contentsOfDirectory(atPath: place.url.appending(path: "board/run").path)
         }
         #expect(try files().count == 1)
         #expect(try place.run(["train", "--resume", "run", "--tensorboard", "board"]).status == 0)
         #expect(try files().count == 2)
-        let refused = try place.train("other", steps: 2, ["--tensorboard", "text.txt/board"])
-        #expect(refused.status == 1 && refused.errors.contains("cannot write"))
+        // Of another run in that folder, another curve.
+        #expect(try place.train("second", steps: 2, flags).status == 0)
+        let board = place.url.appending(path: "board").path
+        #expect(try FileManager.default.contentsOfDirectory(atPath: board).sorted() == ["run", "second"])
+        let without = try place.train("other", steps: 2, ["--tensorboard", "text.txt/board"])
+        #expect(without.status == 0 && without.errors.contains("training goes on without TensorBoard's file"))
     }
 }
