@@ -166,6 +166,7 @@ private final class History: Sendable {
         let reader = RunReader(history.store)
         let first = try reader.snapshot()
         #expect(try reader.snapshot().version == first.version && first.states[id]?.step == 3)
+        #expect(first.event.starts(with: "event: runs\ndata: {".utf8))
         var all = try (0..<300).map { _ in try RunEvents(reader, "\(id)", "-1") }
         for index in all.indices { #expect(try !all[index].next().isEmpty) }
         try await Task.sleep(for: .milliseconds(450))

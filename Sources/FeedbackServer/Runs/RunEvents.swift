@@ -78,16 +78,15 @@ struct RunEvents: Sendable {
                 continue
             }
             let news = [JSON.Member(name: "id", value: .integer(Int(followed[index].id)))] + RunReader.members(metrics)
-            Self.write("news", .object(news), into: &bytes)
+            bytes += Self.event("news", .object(news))
         }
         version = snapshot.version
-        Self.write("runs", snapshot.summaries, into: &bytes)
-        return bytes
+        return bytes + snapshot.event
     }
 
-    private static func write(_ name: String, _ data: JSON, into bytes: inout [UInt8]) {
-        bytes += "event: \(name)\ndata: ".utf8
+    static func event(_ name: String, _ data: JSON) -> [UInt8] {
+        var bytes = Array("event: \(name)\ndata: ".utf8)
         data.write(into: &bytes)
-        bytes += "\n\n".utf8
+        return bytes + "\n\n".utf8
     }
 }

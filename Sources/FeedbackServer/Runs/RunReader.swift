@@ -19,6 +19,8 @@ final class RunReader: Sendable {
         /// Grows with every change.
         var version = 0
         var summaries: JSON = .null
+        /// They as an event: of a hundred runs it is long, and the same for all.
+        var event: [UInt8] = []
         /// When each run's rows were last written, and its step.
         var states: [Int64: State] = [:]
         struct State: Equatable, Sendable {
@@ -38,7 +40,7 @@ final class RunReader: Sendable {
             if summaries != snapshot.summaries {
                 let states = runs.map { ($0.id!, Snapshot.State(updated: $0.updated, step: $0.step)) }
                 snapshot = Snapshot(
-                    version: snapshot.version + 1, summaries: summaries,
+                    version: snapshot.version + 1, summaries: summaries, event: RunEvents.event("runs", summaries),
                     states: Dictionary(uniqueKeysWithValues: states))
             }
             latest = (.now, snapshot)
