@@ -124,12 +124,6 @@ import Testing
         let place = try Workplace()
         #expect(try place.train("first", steps: 3).status == 0)
         #expect(try place.train("second", steps: 4).status == 0)
-        struct List: Decodable {
-            struct Run: Decodable {
-                let id: Int, name: String, state: String, step: Int, configuration: [String: String]
-            }
-            let runs: [Run]
-        }
         func list(_ more: String...) throws -> [List.Run] {
             let text = try place.run(["runs", "list", "--json"] + more).output
             return try JSONDecoder().decode(List.self, from: Data(text.utf8)).runs
@@ -219,4 +213,12 @@ import Testing
         let meanwhile = try run(["runs", "list"])
         #expect(meanwhile.output.contains("third  running"), "\(meanwhile.errors)")
     }
+}
+
+/// What `runs list --json` prints.
+private struct List: Decodable {
+    struct Run: Decodable {
+        let id: Int, name: String, state: String, step: Int, configuration: [String: String]
+    }
+    let runs: [Run]
 }
