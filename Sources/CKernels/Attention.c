@@ -132,7 +132,7 @@ KERNEL void feedback_attend(
         kept[j - first] = drops ? 0 : scale * p[j];
         p[j] = drops ? -p[j] : p[j];
     }
-    sum_over_slots_all(kept - first, values, 0, start, end, K, out);
+    sum_over_slots_all(kept, (const float *)values + first * padded(K), 0, start - first, end - first, K, out);
 }
 
 INLINE void score_gradient_blocks(

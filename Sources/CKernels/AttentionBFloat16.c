@@ -77,7 +77,7 @@ NARROW_INLINE void score_blocks(
         const u32x16 last = SPREAD(q + 2 * k);
         for (int b = 0; b < blocks; b++) even[b] = DOT(even[b], last, LOAD_PAIRS(key + (b * pairs(K) + k) * 32));
     }
-    for (int b = 0; b < blocks; b++) STORE(sums + j + 16 * b, even[b] + odd[b]);
+    for (int b = 0; b < blocks; b++) STORE(sums + 16 * b, even[b] + odd[b]);
 }
 
 // out[16 c + lane] = Σ_j a_j · (x_j + y_j), over `columns` vectors of the head, four slots at a time: `a` is zero beyond.
@@ -130,35 +130,34 @@ NARROW void feedback_attend_bfloat16(
     void *probabilities, void *out, uint32_t key, uint32_t threshold, float scale) {
     u16 *p = probabilities;
     const long first = start & ~15L, last = (end + 15) & ~15L;
-    float room[last - first];
-    float *scores = room - first;
+    float scores[last - first];  // of slots from `first` on
     u16 q[2 * pairs(K)];
     q[2 * pairs(K) - 1] = 0;
     memcpy(q, query, sizeof(u16) * (size_t)K);
 
     // 1. s_j = q · k_j + (q · u_j + s_j)
     long j = first;
-    for (; j + 64 <= last; j += 64) score_blocks(q, keys, positionScores, j, K, scores, 4);
-    for (; j + 32 <= last; j += 32) score_blocks(q, keys, positionScores, j, K, scores, 2);
-    for (; j < last; j += 16) score_blocks(q, keys, positionScores, j, K, scores, 1);
-    for (j = first; j < start; j++) scores[j] = -INFINITY;
-    for (j = end; j < last; j++) scores[j] = -INFINITY;
+    for (; j + 64 <= last; j += 64) score_blocks(q, keys, positionScores, j, K, scores + (j - first), 4);
+    for (; j + 32 <= last; j += 32) score_blocks(q, keys, positionScores, j, K, scores + (j - first), 2);
+    for (; j < last; j += 16) score_blocks(q, keys, positionScores, j, K, scores + (j - first), 1);
+    for (j = first; j < start; j++) scores[j - first] = -INFINITY;
+    for (j = end; j < last; j++) scores[j - first] = -INFINITY;
 
     // 2. p_j = softmax_j s
-    v16 largest = LOAD(scores + first);
+    v16 largest = LOAD(scores);
     for (j = first + 16; j < last; j += 16) {
-        const v16 s = LOAD(scores + j);
+        const v16 s = LOAD(scores + (j - first));
         largest = MAX16(s, largest);
     }
     const float maximum = LARGEST(largest);
     v16 total = {0};
     for (j = first; j < last; j += 16) {
-        const v16 e = EXP16(LOAD(scores + j) - maximum);
+        const v16 e = EXP16(LOAD(scores + (j - first)) - maximum);
         total += e;
-        STORE(scores + j, e);
+        STORE(scores + (j - first), e);
     }
     const float inverse = 1.0f / SUM16(total);
-    for (j = first; j < last; j += 16) STORE_NARROW(p + j, LOAD(scores + j) * inverse);
+    for (j = first; j < last; j += 16) STORE_NARROW(p + j, LOAD(scores + (j - first)) * inverse);
     memset(p + first - 16, 0, 32);
     memset(p + last, 0, 32);
 
@@ -174,7 +173,7 @@ NARROW void feedback_attend_bfloat16(
         ((__bf16 *)kept)[j - first] = drops ? (__bf16)0 : (__bf16)(scale * (float)((__bf16 *)p)[j]);
         p[j] = drops ? p[j] | 0x8000 : p[j];
     }
-    sum_over_slots_all(kept - first, values, 0, start, end, K, out);
+    sum_over_slots_all(kept, (const u16 *)values + first * padded(K), 0, start - first, end - first, K, out);
 }
 
 NARROW_INLINE void score_gradient_blocks(
