@@ -51,14 +51,15 @@ fuzz: setup
 	FEEDBACK_TEST_FUZZ_SECONDS=$(SECONDS) FEEDBACK_TEST_FUZZ_SEED=$(SEED) FEEDBACK_TEST_FUZZ_INPUT=$(INPUT) \
 		$(SWIFT) test $(RELEASE) --filter hostileInputs
 
-# Each in a build of its own, over what is fast: operations, model, training, files, worker threads. Of what is undefined C
+# Each in a build of its own, over what is fast: operations, model, files, worker threads. Of what is undefined C
 # alone has much, and Swift's compiler no check on Linux. XCTest itself leaks.
-SANITIZED = FeedbackEngineTests|FeedbackTransformerTests|FeedbackTrainingTests|FuzzTests
+SANITIZED = FeedbackEngineTests|FeedbackTransformerTests|VerificationTests|SettingTests|LoaderTests|FuzzTests
 sanitize: sanitize-address sanitize-thread
 sanitize-address: CHECKS = --sanitize address $(addprefix -Xcc , -fsanitize=undefined -fno-sanitize-recover=undefined)
 sanitize-thread: CHECKS = --sanitize thread
 sanitize-%: setup
-	ASAN_OPTIONS=detect_leaks=0 $(SWIFT) test $(CHECKS) --scratch-path .build-sanitize-$* $(FLAGS) --filter '$(SANITIZED)'
+	ASAN_OPTIONS=detect_leaks=0 $(SWIFT) test $(CHECKS) --scratch-path .build-sanitize-$* $(FLAGS) \
+		--filter '$(SANITIZED)' --skip 'PanelLinearTests|GradientTests'
 
 # The dashboard in headless Chromium, and the notebook on a small budget, with the command that the tests have built.
 TESTED = .build-release-tests/release/feedback
