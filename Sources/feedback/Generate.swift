@@ -10,7 +10,7 @@ struct Generate: ParsableCommand {
             Prints what follows the prompt.
 
             Examples:
-              feedback generate runs/demo --prompt "ROMEO:" --max-tokens 500 --temperature 0.8
+              feedback generate runs/demo --prompt "ROMEO:" --max-tokens 500
               feedback generate model --prompt "To be" --temperature 0 --stop "\\n\\n"
               feedback generate model --prompt-file beginning.txt > whole.txt
             """)

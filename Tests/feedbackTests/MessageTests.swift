@@ -56,7 +56,7 @@ import Testing
             (["train"] + place.small + ["--steps", "2", "--output", "text.txt/a/run"], [:]),
             (["runs", "list", "--runs", "text.txt/a/runs.sqlite"], [:]),
             (["runs", "list"], ["XDG_DATA_HOME": place.text.path]),
-            (["evaluate", "text.txt/run"], [:]), (["verify", "text.txt/fixture"], [:]),
+            (["verify", "text.txt/fixture"], [:]),
         ]
         for (arguments, environment) in cases {
             let message = try refusal(place, arguments, environment: environment)

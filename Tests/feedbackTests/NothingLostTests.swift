@@ -121,9 +121,9 @@ import Testing
             try output.fileHandleForReading.close()
             (closed.standardOutput, closed.standardError) = (output, silence)
             try closed.run()
-            let complaint = silence.fileHandleForReading.readDataToEndOfFile()
+            let told = String(decoding: silence.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
             closed.waitUntilExit()
-            #expect(complaint.isEmpty && closed.terminationStatus != 0, "\(arguments)")
+            #expect(!told.contains("Error") && closed.terminationStatus != 0, "\(arguments): \(told)")
         }
     }
 
