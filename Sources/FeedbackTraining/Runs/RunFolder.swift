@@ -110,7 +110,12 @@ public final class RunFolder {
     public func save(_ trainer: Trainer) throws -> URL {
         try metrics?.synchronize()
         let folder = checkpoint(trainer.step)
-        try writeFolder(folder, { try trainer.write(into: $0) }, whenThere: { try link("last", to: folder) })
+        try writeFolder(folder) { temporary in
+            try trainer.write(into: temporary)
+            try makeLink("last", to: folder)
+        } whenThere: {
+            try placeLink("last")
+        }
         try tidy(trainer)
         return folder
     }
@@ -139,10 +144,24 @@ public final class RunFolder {
 
     /// A link beside the checkpoints, which is there at every moment, to the old or to the new one.
     private func link(_ name: String, to checkpoint: URL) throws(FileError) {
-        let (link, temporary) = (checkpoints.appending(path: name), checkpoints.appending(path: ".\(name).new"))
-        unlink(temporary.path)
-        guard symlink(checkpoint.lastPathComponent, temporary.path) == 0, rename(temporary.path, link.path) == 0 else {
-            throw FileError("cannot write \(link.path): \(String(cString: strerror(errno)))")
+        try makeLink(name, to: checkpoint)
+        try placeLink(name)
+    }
+
+    private func makeLink(_ name: String, to checkpoint: URL) throws(FileError) {
+        unlink(newLink(name).path)
+        try check(symlink(checkpoint.lastPathComponent, newLink(name).path), name)
+    }
+
+    private func placeLink(_ name: String) throws(FileError) {
+        try check(rename(newLink(name).path, checkpoints.appending(path: name).path), name)
+    }
+
+    private func newLink(_ name: String) -> URL { checkpoints.appending(path: ".\(name).new") }
+
+    private func check(_ result: Int32, _ name: String) throws(FileError) {
+        guard result == 0 else {
+            throw FileError("cannot write \(checkpoints.path)/\(name): \(String(cString: strerror(errno)))")
         }
     }
 
