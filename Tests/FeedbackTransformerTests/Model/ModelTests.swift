@@ -109,5 +109,19 @@ import Testing
         #expect(resumed.next() == next)
         #expect(RandomSource(state: [0, 0, 0, 0]) == nil)
         #expect(RandomSource(state: [1]) == nil)
+
+        // The second bound draws one number of four again.
+        random = RandomSource(seed: 42)
+        #expect((0..<8).map { _ in random.below(10) } == [0, 3, 6, 9, 9, 7, 7, 8])
+        random = RandomSource(seed: 42)
+        #expect(
+            (0..<4).map { _ in random.below(3 << 61) } == [
+                580_124_536_650_959_528, 2_621_606_884_861_703_663, 4_704_220_035_843_209_628,
+                6_396_590_290_943_296_572,
+            ])
+        random = RandomSource(seed: 42)
+        var order = Array(0..<10)
+        random.shuffle(&order)
+        #expect(order == [0, 4, 7, 9, 3, 8, 5, 1, 2, 6])
     }
 }
