@@ -57,8 +57,7 @@ public final class Evaluator {
         _ model: FeedbackModel, _ stream: TokenStream, memoryWindow: Int, segment: Int = 64, reset: Int? = nil,
         streams: Int = 32, most: Int? = nil, threads: Int
     ) throws {
-        loader = try Self.loader(stream, segment: reset ?? segment, streams: streams, most: most)
-        (targets, characters) = try stream.targets(in: loader.ranges)
+        (loader, targets, characters) = try Self.read(stream, segment: reset ?? segment, streams: streams, most: most)
         resets = reset != nil
         predictor = .pass(
             TrainingPass(
@@ -70,21 +69,22 @@ public final class Evaluator {
     public init(
         _ decoder: Decoder, _ stream: TokenStream, reset: Int? = nil, streams: Int = 32
     ) throws {
-        loader = try Self.loader(stream, segment: reset ?? 64, streams: streams, most: nil)
-        (targets, characters) = try stream.targets(in: loader.ranges)
+        (loader, targets, characters) = try Self.read(stream, segment: reset ?? 64, streams: streams, most: nil)
         resets = reset != nil
         predictor = .decoder(decoder)
     }
 
-    private static func loader(
+    private static func read(
         _ stream: TokenStream, segment: Int, streams: Int, most: Int?
-    ) throws -> SequentialLoader {
-        guard stream.count > 0, try stream.targets(in: [0..<stream.count]).tokens > 0 else {
-            throw CorpusError("the data to evaluate has nothing to predict; it needs at least 2 tokens")
-        }
-        return SequentialLoader(
+    ) throws -> (SequentialLoader, targets: Int, characters: Int) {
+        let nothing = CorpusError("the data to evaluate has nothing to predict; it needs at least 2 tokens")
+        guard stream.count > 0 else { throw nothing }
+        let loader = SequentialLoader(
             stream, sequenceLength: min(segment, stream.count),
             batchSize: max(1, min(streams, (stream.count + 1) / (4 * segment))), most: most)
+        let (targets, characters) = try stream.targets(in: loader.ranges)
+        guard targets > 0 else { throw nothing }
+        return (loader, targets, characters)
     }
 
     /// The model as it is now. Throws `NotFiniteError` where the loss is not finite.

@@ -62,6 +62,8 @@ import Testing
             let message = try refusal(place, arguments, environment: environment)
             #expect(message.contains("Not a directory"), "\(arguments): \(message)")
         }
+        let noFolder = try refusal(place, ["evaluate", "text.txt/run"])
+        #expect(noFolder.contains("there is no folder text.txt/run; there is no run text.txt/run in "), "\(noFolder)")
         // Either the network or the folder is missing; neither has a number.
         let fetched = try refusal(place, fetch, environment: ["XDG_CACHE_HOME": place.text.path])
         #expect(!fetched.contains("Cocoa") && !fetched.contains("rror 51"), "\(fetched)")
