@@ -1,22 +1,7 @@
 #include "Groups.h"
 
-int feedback_has_fast(feedback_format format) {
-#if defined(__x86_64__)
-    const int avx512 = __builtin_cpu_supports("x86-64-v4") != 0;
-    switch (format) {
-    case FEEDBACK_FLOAT32: return avx512;
-    case FEEDBACK_BFLOAT16:
-    case FEEDBACK_FLOAT12: return avx512 && __builtin_cpu_supports("avx512bf16");
-    case FEEDBACK_INT8:
-        if (avx512 && __builtin_cpu_supports("avx512vnni")) return 1;
-        return __builtin_cpu_supports("avx2") ? 2 : 0;
-    }
-#endif
-    (void)format;
-    return 0;
-}
-
-// MARK: Encoding
+// Rows of float32 as groups (include/Products.h), the same on every CPU: activations, weights, and a memory's keys and
+// values.
 
 KERNEL static void encode_bfloat16(const float *x, float scale, long count, uint16_t *to) {
     for (long i = 0; i < count; i++) to[i] = bfloat16(x[i] * scale);
@@ -100,4 +85,22 @@ void feedback_quantize(const float *w, long count, int32_t *groups, float *scale
         integers += to[i];
     }
     *sum = (float)integers;
+}
+
+// MARK: Keys and values
+
+void feedback_remember(
+    feedback_format format, const float *key, const float *value, long K, long slot, int32_t *keys, int32_t *values) {
+    const long groups = feedback_groups(format, K);
+    int32_t *lane = keys + (slot / 16) * groups * 16 + slot % 16;
+    if (format == FEEDBACK_FLOAT32) {
+        for (long k = 0; k < K; k++) memcpy(lane + k * 16, key + k, sizeof(float));
+        memcpy(values + slot * feedback_padded(K), value, (size_t)K * sizeof(float));
+    } else {
+        uint16_t *to = (uint16_t *)lane, *pair = (uint16_t *)(values + (slot / 2) * feedback_padded(K)) + slot % 2;
+        for (long k = 0; k < K; k++) {
+            to[k / 2 * 32 + k % 2] = bfloat16(key[k]);
+            pair[2 * k] = bfloat16(value[k]);
+        }
+    }
 }

@@ -1,15 +1,10 @@
 #include "CKernels.h"
 #include "Vector.h"
 
-// Plain loops that the compiler vectorises; sums may be reordered, in the same way at every run.
+// Kernels of float32: the memory's sum over layers, gradients, loss and optimizer (equations in CKernels.h). Plain loops
+// that the compiler vectorises; sums may be reordered, in the same way at every run.
+
 #define REORDER_SUMS _Pragma("clang fp reassociate(on)")
-
-#define VARIANT KERNEL
-#define NAME(function) function
-typedef float operand;
-#include "OperandRows.h"
-
-void feedback_narrow(const float *x, long count, void *out) { memcpy(out, x, (size_t)count * sizeof(float)); }
 
 KERNEL void feedback_weighted_sum(const float *const *x, const float *a, long layers, long count, float *m) {
     for (long i = 0; i < count; i++) m[i] = a[0] * x[0][i];
@@ -31,6 +26,10 @@ KERNEL double feedback_weighted_sum_backward(const float *dm, const float *x, fl
 
 KERNEL void feedback_add(const float *x, long count, float *y) {
     for (long i = 0; i < count; i++) y[i] += x[i];
+}
+
+KERNEL void feedback_add_scaled(const float *x, float a, long count, float *y) {
+    for (long i = 0; i < count; i++) y[i] += a * x[i];
 }
 
 KERNEL double feedback_sum_of_squares(const float *x, long count) {

@@ -1,6 +1,8 @@
 #include "CKernels.h"
 #include "Vector.h"
 
+// How fast memory is read: the sum of [count / 4] words.
+
 KERNEL uint32_t feedback_read(const void *bytes, long count) {
     // Eight independent sums keep enough loads in flight; the prefetch reaches beyond what the hardware's own does.
     const char *p = bytes;

@@ -28,16 +28,6 @@ typedef int32_t v16i __attribute__((vector_size(64), aligned(4)));
 #define MAX16(a, b) SELECT((a) > (b), a, b)
 #define MIN16(a, b) SELECT((a) < (b), a, b)
 
-// Runs TILE(r, count) for all `rows` rows, from row r on `count` at a time: six sums a vector wide fit AVX2's registers.
-#define EACH_TILE_OF_ROWS(rows, TILE)                                                                                  \
-    do {                                                                                                               \
-        long r_ = 0;                                                                                                   \
-        for (; r_ + 6 <= (rows); r_ += 6) TILE(r_, 6);                                                                 \
-        for (; r_ + 4 <= (rows); r_ += 4) TILE(r_, 4);                                                                 \
-        for (; r_ + 2 <= (rows); r_ += 2) TILE(r_, 2);                                                                 \
-        for (; r_ < (rows); r_++) TILE(r_, 1);                                                                         \
-    } while (0)
-
 #define SUM16(v)                                                                                                       \
     ({                                                                                                                 \
         v16 a_ = (v);                                                                                                  \
@@ -59,7 +49,8 @@ typedef int32_t v16i __attribute__((vector_size(64), aligned(4)));
     })
 
 // e^x for x ≤ 88, 0 below −87; relative error below 2e-7.
-// x = n·ln 2 + r with |r| ≤ ½ ln 2 (Cody and Waite's two-part ln 2); e^r by a polynomial of degree 6; 2ⁿ by its exponent bits.
+// x = n·ln 2 + r with |r| ≤ ½ ln 2 (Cody and Waite's two-part ln 2); e^r by a polynomial of degree 6; 2ⁿ by its
+// exponent bits.
 #define EXP16(x)                                                                                                       \
     ({                                                                                                                 \
         v16 x_ = (x);                                                                                                  \
@@ -74,5 +65,5 @@ typedef int32_t v16i __attribute__((vector_size(64), aligned(4)));
         y_ = y_ * r_ + 1.0f;                                                                                           \
         y_ = y_ * r_ + 1.0f;                                                                                           \
         const v16 power_ = (v16)(((v16i)k_ << 23) + 0x3f800000);                                                       \
-        SELECT(x_ > -87.0f, y_ *power_, (v16){});                                                                      \
+        SELECT(x_ > -87.0f, y_ * power_, (v16){});                                                                     \
     })

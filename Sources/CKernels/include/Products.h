@@ -1,25 +1,20 @@
-// Products with packed weights, in training and decoding.
+// Products with packed weights, in training and decoding, and attention in decoding.
 //
 // Everything is made of 32-bit groups: one float32, two bfloat16 or four int8 numbers that follow each other along the
-// summed axis. Sixteen groups are one vector, so all formats have one layout and one loop; they differ in the dot product
-// of a group. Where the CPU has instructions for that dot product, a format has a fast variant beside the plain one.
+// summed axis. Sixteen groups are one vector, so all formats have one layout and one loop; they differ in the dot
+// product of a group. Where the CPU has instructions for it, a format has fast kernels beside the plain ones.
 //
-// float12 is bfloat16 for reading: weights of an output have their exponents counted from its largest, so four bits do for
-// all but the very small, and four groups fit the place of three. Inputs are bfloat16, 2^64 times as large. It has the
-// fast variant only.
+// float12 is bfloat16 for reading: weights of an output have their exponents counted from its largest, so four bits do
+// for all but the very small, and four groups fit the place of three. Inputs are bfloat16, 2^64 times as large. It has
+// fast kernels only.
 #pragma once
 
 #include <stdint.h>
 
 typedef enum { FEEDBACK_FLOAT32 = 0, FEEDBACK_BFLOAT16 = 1, FEEDBACK_INT8 = 2, FEEDBACK_FLOAT12 = 3 } feedback_format;
 
-/// Which fast variant of the format this CPU has the instructions for: 0 none, 1 AVX-512's, 2 AVX2's (of int8 only).
-int feedback_has_fast(feedback_format format);
-
 /// Numbers in a group.
-static inline long feedback_group_size(feedback_format format) {
-    return format == FEEDBACK_FLOAT12 ? 2 : 1L << format;
-}
+static inline long feedback_group_size(feedback_format format) { return format == FEEDBACK_FLOAT12 ? 2 : 1L << format; }
 /// Groups that hold `count` numbers.
 static inline long feedback_groups(feedback_format format, long count) {
     const long groups = (count + feedback_group_size(format) - 1) / feedback_group_size(format);
@@ -28,12 +23,12 @@ static inline long feedback_groups(feedback_format format, long count) {
 /// 32-bit words that a panel's 32 columns take for a group.
 static inline long feedback_panel_width(feedback_format format) { return format == FEEDBACK_FLOAT12 ? 24 : 32; }
 
-/// Writes a row as groups. In int8 as u = (x − offset) / scale in 0 … 255: x ≈ scale · u + offset; else scale and offset
-/// are not set. A value that is not finite makes the offset not finite.
+/// Writes a row as groups. In int8 as u = (x − offset) / scale in 0 … 255: x ≈ scale · u + offset; else scale and
+/// offset are not set. A value that is not finite makes the offset not finite.
 void feedback_encode(feedback_format format, const float *x, long count, int32_t *groups, float *scale, float *offset);
 
-/// Writes a row of weights as int8 groups: w ≈ scale · integers, whose sum is `sum`. A weight that is not finite makes the
-/// scale not finite.
+/// Writes a row of weights as int8 groups: w ≈ scale · integers, whose sum is `sum`. A weight that is not finite makes
+/// the scale not finite.
 void feedback_quantize(const float *w, long count, int32_t *groups, float *scale, float *sum);
 
 /// Writes a row of weights as bfloat16 whose exponents are so small that float12 holds them: w ≈ scale · 2^64 · number,
@@ -41,11 +36,14 @@ void feedback_quantize(const float *w, long count, int32_t *groups, float *scale
 /// scale not finite.
 void feedback_shrink(const float *w, long count, int32_t *groups, float *scale);
 
+/// Appends one head's key and value to a memory: keys [slots / 16][groups over K][16] groups, values
+/// [slots / g][P] groups of g slots, P = K rounded up to 16.
+void feedback_remember(
+    feedback_format format, const float *key, const float *value, long K, long slot, int32_t *keys, int32_t *values);
+
 /// A linear map y = x W + b in panels of 32 columns: weights [panels][groups][32] groups; the rest [panels · 32].
 typedef struct {
     feedback_format format;
-    /// 0 or what feedback_has_fast says.
-    int fast;
     /// Over the inputs.
     long groups;
     const int32_t *weights;
@@ -62,14 +60,31 @@ void feedback_pack_columns(
 
 typedef enum { FEEDBACK_STORE, FEEDBACK_STORE_RECTIFIED, FEEDBACK_ADD } feedback_finish;
 
-/// Whether training's products are fastest with the fast variant on this CPU.
-int feedback_multiplies(feedback_format format);
 /// Groups that a product of rows of so many groups needs room for.
 long feedback_product_room(long groups);
-/// y = x W + b in the columns [from, to), from a multiple of 32, stored, stored where positive and else 0, or added to y.
-///
-/// A row of x takes `bytes`; in int8 it has a scale and an offset. y has operands where told, else it is float32, as it is
-/// where it is added to; its rows are `stride` bytes apart. A row's result does not depend on the other rows.
-void feedback_multiply(
-    const feedback_panels *panels, const void *x, long bytes, const float *scales, const float *offsets, long rows,
-    long from, long to, feedback_finish finish, int operand, void *y, long stride, int32_t *room);
+
+/// One product: rows of x, and the columns [from, to) of y, from a multiple of 32.
+typedef struct {
+    /// A row takes `bytes`; in int8 it has a scale and an offset.
+    const void *x;
+    long bytes;
+    const float *scales, *offsets;
+    long rows, from, to;
+    /// Stored, stored where positive and else 0, or added to y.
+    feedback_finish finish;
+    /// Whether y has operands; else it is float32, as it is where it is added to. Its rows are `stride` bytes apart.
+    int narrow;
+    void *y;
+    long stride;
+    int32_t *room;
+} feedback_product;
+
+/// y = x W + b. A row's result does not depend on the other rows.
+typedef void (*feedback_multiply)(const feedback_panels *panels, const feedback_product *product);
+
+/// out = Σ_j p_j v_j with p_j = softmax_j(q · (k_j + u_j) + s_j) over start ≤ j < end, for one head of a memory as
+/// feedback_remember writes it. u_j are groups over K, `stride` apart, as are keys, but not in blocks. `scratch`: groups
+/// over K and 2 · (end + 32) floats. `next`, keys of the same head that are read next, are fetched if not null.
+typedef void (*feedback_attend_memory)(
+    const float *q, const int32_t *keys, const int32_t *values, const int32_t *next, const int32_t *positions,
+    long stride, const float *positionBias, long start, long end, long K, float *scratch, float *out);

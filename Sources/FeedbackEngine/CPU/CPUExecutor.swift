@@ -9,7 +9,7 @@ public enum Precision: String, CaseIterable, Sendable {
     case bfloat16
 
     /// Whether this CPU and this oneDNN compute in this type.
-    public var isSupported: Bool { self == .float32 || feedback_has_bfloat16() != 0 }
+    public var isSupported: Bool { self == .float32 || feedback_has_fast(FEEDBACK_BFLOAT16) != 0 }
 
     var format: feedback_format { self == .bfloat16 ? FEEDBACK_BFLOAT16 : FEEDBACK_FLOAT32 }
 
@@ -35,7 +35,8 @@ public enum Precision: String, CaseIterable, Sendable {
 /// Several of these, one a thread, work on rows of their own; they share nothing but packed weights, which they only read.
 public final class CPUExecutor: Executor {
     public let precision: Precision
-    let kernels: OperandKernels
+    /// On operands, and on what is float32 in any precision.
+    let kernels, float32: feedback_kernels
     /// Every product this executor has prepared, by linear map; creating one costs far more than running it.
     var prepared: [[Product]] = []
     /// Scratch memory for the largest weight matrix while it is packed.
@@ -50,7 +51,7 @@ public final class CPUExecutor: Executor {
     /// Who computes products with packed weights.
     package enum Products: Sendable, CaseIterable {
         case oneDNN
-        /// Our own kernel (CKernels/Products.c), in plain vector code; for float32 only.
+        /// Our own kernel (CKernels/Product.h), in plain vector code; for float32 only.
         case plain
         /// Our own kernel, with instructions that this CPU has.
         case fast
@@ -60,7 +61,7 @@ public final class CPUExecutor: Executor {
             switch self {
             case .oneDNN: precision.isSupported
             case .plain: precision == .float32
-            case .fast: feedback_multiplies(precision.format) != 0
+            case .fast: feedback_prefers_own_products(precision.format) != 0
             }
         }
 
@@ -86,7 +87,8 @@ public final class CPUExecutor: Executor {
             "this CPU does not compute in \(precision.rawValue), or not so")
         self.precision = precision
         self.products = products
-        kernels = precision == .bfloat16 ? .bfloat16 : .float32
+        kernels = feedback_kernels_of(precision.format, products == .plain ? 1 : 0)
+        float32 = feedback_kernels_of(FEEDBACK_FLOAT32, 1)
         onednn_use_one_thread()
     }
 

@@ -136,12 +136,13 @@ extension CPUExecutor {
             let groups = feedback_groups(precision.format, x.columns)
             let finish = accumulate ? FEEDBACK_ADD : rectified ? FEEDBACK_STORE_RECTIFIED : FEEDBACK_STORE
             var weights = feedback_panels(
-                format: precision.format, fast: products == .fast ? 1 : 0, groups: groups,
-                weights: panels.all.groups, bias: bias, scales: nil, sums: nil)
-            feedback_multiply(
-                &weights, x.base, x.columns * x.elementSize, nil, nil, x.rows, 0, y.columns, finish,
-                Y.self == Operand.self ? 1 : 0, y.base, y.columns * y.elementSize,
-                room(feedback_product_room(groups)))
+                format: precision.format, groups: groups, weights: panels.all.groups, bias: bias, scales: nil, sums: nil
+            )
+            var product = feedback_product(
+                x: x.base, bytes: x.columns * x.elementSize, scales: nil, offsets: nil, rows: x.rows, from: 0,
+                to: y.columns, finish: finish, narrow: Y.self == Operand.self ? 1 : 0, y: y.base,
+                stride: y.columns * y.elementSize, room: room(feedback_product_room(groups)))
+            kernels.multiply(&weights, &product)
         case .oneDNN(let packed):
             let product = product(linear, kind, rows: x.rows) {
                 prepare(

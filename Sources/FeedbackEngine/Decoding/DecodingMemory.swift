@@ -6,8 +6,6 @@ import Foundation
 // Keys lie in lanes over slots and values in lanes over the head, so that both sums run over groups of the summed axis:
 // keys [H][slots / 16][groups over K][16], values [H][slots / g][K rounded up to 16] with g slots in a group.
 
-private func roundedUp(_ count: Int) -> Int { (count + 15) & ~15 }
-
 /// The keys and values of one sequence, as a view.
 public struct DecodingMemory: @unchecked Sendable {
     public let slots: Int
@@ -19,12 +17,12 @@ public struct DecodingMemory: @unchecked Sendable {
     private let keyGroups, valueGroups: Int
 
     public init(slots: Int, heads: Int, headSize: Int, precision: DecodingPrecision, in arena: DecodingArena) {
-        self.slots = roundedUp(slots)
+        self.slots = feedback_padded(slots)
         self.heads = heads
         self.headSize = headSize
         format = precision.memory
         keyGroups = self.slots * feedback_groups(format, headSize)
-        valueGroups = feedback_groups(format, self.slots) * roundedUp(headSize)
+        valueGroups = feedback_groups(format, self.slots) * feedback_padded(headSize)
         keys = arena.groups(heads * keyGroups)
         values = arena.groups(heads * valueGroups)
     }
@@ -42,7 +40,7 @@ public struct DecodingMemory: @unchecked Sendable {
     /// Copies some slots, from a multiple of 16 on, to the first slots of another memory or of this one.
     public func copy(slots range: Range<Int>, into other: DecodingMemory) {
         precondition(range.lowerBound % 16 == 0 && range.count <= other.slots && range.upperBound <= slots)
-        let (first, count) = (range.lowerBound, roundedUp(range.count))
+        let (first, count) = (range.lowerBound, feedback_padded(range.count))
         for h in 0..<heads {
             for (from, to, own, others) in [
                 (keys, other.keys, keyGroups, other.keyGroups), (values, other.values, valueGroups, other.valueGroups),
@@ -62,8 +60,8 @@ public struct DecodingMemory: @unchecked Sendable {
         assert(!visible.isEmpty && visible.upperBound <= slots && visible.count <= positions.reach)
         assert(scratch.count >= Self.scratchColumns(slots: slots, headSize: headSize))
         let column = 16 + positions.reach - visible.upperBound
-        feedback_attend_memory(
-            format, positions.fast, q.floats + h * headSize, keys + h * keyGroups, values + h * valueGroups,
+        positions.attend(
+            q.floats + h * headSize, keys + h * keyGroups, values + h * valueGroups,
             next.map { $0.keys + h * $0.keyGroups },
             positions.embeddings(head: h) + column, positions.columns,
             positions.bias.floats + h * positions.columns + column, visible.lowerBound, visible.upperBound,
@@ -72,7 +70,7 @@ public struct DecodingMemory: @unchecked Sendable {
 
     /// The numbers of scratch memory that `attend` needs.
     public static func scratchColumns(slots: Int, headSize: Int) -> Int {
-        roundedUp(headSize) + 2 * (roundedUp(slots) + 32)
+        feedback_padded(headSize) + 2 * (feedback_padded(slots) + 32)
     }
 }
 
@@ -80,7 +78,7 @@ public struct DecodingMemory: @unchecked Sendable {
 /// columns on either side are zero.
 public struct DecodingPositions: @unchecked Sendable {
     public let reach: Int
-    let fast: Int32
+    let attend: feedback_attend_memory
     let bias: Matrix<State>
     private let embeddings: Groups
     private let groups: Int
@@ -94,7 +92,7 @@ public struct DecodingPositions: @unchecked Sendable {
         let (heads, size) = (s.columns, u.columns / s.columns)
         let format = precision.memory
         reach = u.rows
-        fast = portable ? 0 : feedback_has_fast(format)
+        attend = feedback_kernels_of(format, portable ? 1 : 0).attendMemory
         groups = feedback_groups(format, size)
         embeddings = arena.groups(heads * groups * (reach + 32))
         bias = arena.state(heads, reach + 32)

@@ -9,7 +9,7 @@ import CKernels
 // uses all 8 bits. The sum of integers is exact, so all CPUs agree.
 //
 // A token reads every weight once, so the weights lie in the order of the reading: panels of 32 outputs, in a panel all
-// inputs in turn (CKernels/Products.c). A row's sums run over the inputs in order, whatever other rows there are: its result
+// inputs in turn (CKernels/Product.h). A row's sums run over the inputs in order, whatever other rows there are: its result
 // has the same bits alone, in any batch, and on any number of threads.
 
 /// W' and b' in panels, as a view.
@@ -17,6 +17,7 @@ public struct PanelLinear: @unchecked Sendable {
     public let inputs: Int
     public let outputs: Int
     private let panels: feedback_panels
+    private let kernel: feedback_multiply
 
     /// The columns of a result that are one thread's part: whole panels.
     public static func columns(of outputs: Int, part: Int, of parts: Int) -> Range<Int> {
@@ -38,8 +39,9 @@ public struct PanelLinear: @unchecked Sendable {
         let weights = arena.groups(columns / 32 * feedback_panel_width(format) * groups)
         let (ownBias, scales, sums) = (arena.state(1, columns), arena.state(1, columns), arena.state(1, columns))
         panels = feedback_panels(
-            format: format, fast: portable ? 0 : feedback_has_fast(format), groups: groups, weights: weights,
-            bias: ownBias.floats, scales: scaled ? scales.floats : nil, sums: sums.floats)
+            format: format, groups: groups, weights: weights, bias: ownBias.floats,
+            scales: scaled ? scales.floats : nil, sums: sums.floats)
+        kernel = feedback_kernels_of(format, portable ? 1 : 0).multiply
         let (folded, encoded, panel) = (
             decodingState(outputs, inputs), groupBuffer(outputs * groups), groupBuffer(32 * groups)
         )
@@ -76,18 +78,19 @@ public struct PanelLinear: @unchecked Sendable {
     public func multiply(_ x: EncodedRows, part: Int, of parts: Int, _ finish: Finish, into y: Matrix<State>) {
         let own = Self.columns(of: outputs, part: part, of: parts)
         assert(x.groups == panels.groups && y.columns == outputs && y.rows >= x.rows)
-        withUnsafePointer(to: panels) {
-            feedback_multiply(
-                $0, x.numbers.all.groups, x.groups * MemoryLayout<Int32>.size, x.scales.all.floats,
-                x.offsets.all.floats, x.rows, own.lowerBound, own.upperBound, finish.kernel, 0, y.base,
-                y.columns * MemoryLayout<Float>.size, x.room.all.groups)
-        }
+        let product = feedback_product(
+            x: x.numbers.all.groups, bytes: x.groups * MemoryLayout<Int32>.size, scales: x.scales.all.floats,
+            offsets: x.offsets.all.floats, rows: x.rows, from: own.lowerBound, to: own.upperBound,
+            finish: finish.kernel, narrow: 0, y: y.base, stride: y.columns * MemoryLayout<Float>.size,
+            room: x.room.all.groups)
+        withUnsafePointer(to: panels) { panels in withUnsafePointer(to: product) { kernel(panels, $0) } }
     }
 }
 
 /// One thread's inputs of a product, encoded in a precision, and the memory for them.
 public final class EncodedRows {
     private let format: feedback_format
+    private let float32 = feedback_kernels_of(FEEDBACK_FLOAT32, 1)
     let numbers: Buffer<Operand>
     let scales, offsets: Buffer<State>
     private let normalized, deviation: Buffer<State>
@@ -115,7 +118,7 @@ public final class EncodedRows {
         for row in 0..<rows {
             var from = x.floats + row * x.columns
             if normalizing {
-                feedback_normalize(from, 1, columns, normalized.all.floats, deviation.all.floats)
+                float32.normalize(from, 1, columns, normalized.all.floats, deviation.all.floats)
                 from = normalized.all.floats
             }
             feedback_encode(

@@ -4,8 +4,6 @@ import Foundation
 // The equations of Attention.swift, a row and a head at a time, on the layouts that the kernels want (CKernels.h).
 // Both passes read keys and values in two directions, over slots and over the head, so training keeps each in both.
 
-private func roundedUp(_ count: Int) -> Int { (count + 15) & ~15 }
-
 final class CPUMemory: AttentionMemory, @unchecked Sendable {
     let keysOverSlots: Buffer<Operand>
     let valuesOverHead: Buffer<Operand>
@@ -16,9 +14,9 @@ final class CPUMemory: AttentionMemory, @unchecked Sendable {
     let sizeOverSlots, sizeOverHead: Int
 
     init(rows: Int, slots: Int, heads: Int, headSize: Int, training: Bool, executor: CPUExecutor) {
-        let perRow = heads * roundedUp(slots)
+        let perRow = heads * feedback_padded(slots)
         sizeOverSlots = executor.paired(headSize)
-        sizeOverHead = roundedUp(headSize)
+        sizeOverHead = feedback_padded(headSize)
         keysOverSlots = executor.operand(rows, perRow * sizeOverSlots)
         valuesOverHead = executor.operand(rows, perRow * sizeOverHead)
         keysOverHead = training ? executor.operand(rows, perRow * sizeOverHead) : nil
@@ -29,9 +27,9 @@ final class CPUMemory: AttentionMemory, @unchecked Sendable {
     }
 
     /// Where a row's head begins in a layout with lanes over slots.
-    func overSlots(_ row: Int, _ head: Int) -> Int { (row * heads + head) * roundedUp(slots) * sizeOverSlots }
+    func overSlots(_ row: Int, _ head: Int) -> Int { (row * heads + head) * feedback_padded(slots) * sizeOverSlots }
     /// Where it begins in a layout with lanes over the head, and in the gradients.
-    func overHead(_ row: Int, _ head: Int) -> Int { (row * heads + head) * roundedUp(slots) * sizeOverHead }
+    func overHead(_ row: Int, _ head: Int) -> Int { (row * heads + head) * feedback_padded(slots) * sizeOverHead }
 }
 
 /// U and S̃; offset o is at column reach − o of every table, and a margin of columns on either side is zero.
@@ -45,15 +43,15 @@ final class CPUPositions: PackedPositions, @unchecked Sendable {
     /// may begin at an even or at an odd column.
     let overHead: [Buffer<Operand>]
     let sizeOverSlots: Int
-    var columns: Int { roundedUp(reach) + 2 * Self.margin }
+    var columns: Int { feedback_padded(reach) + 2 * Self.margin }
 
     init(heads: Int, headSize: Int, reach: Int, executor: CPUExecutor) {
-        let columns = roundedUp(reach) + 2 * Self.margin
+        let columns = feedback_padded(reach) + 2 * Self.margin
         sizeOverSlots = executor.paired(headSize)
         overSlots = executor.operand(heads * sizeOverSlots, columns)
         bias = executor.state(heads, columns)
         overHead = (0..<(executor.isNarrow ? 2 : 1)).map { _ in
-            executor.operand(heads * columns, roundedUp(headSize))
+            executor.operand(heads * columns, feedback_padded(headSize))
         }
         super.init(heads: heads, headSize: headSize, reach: reach)
     }
@@ -63,7 +61,7 @@ final class CPUPositions: PackedPositions, @unchecked Sendable {
         let column = reach - end
         let odd = overHead.count == 2 && column % 2 != 0
         return overHead[odd ? 1 : 0].all.pointer(
-            (head * columns + Self.margin + column + (odd ? 1 : 0)) * roundedUp(headSize))
+            (head * columns + Self.margin + column + (odd ? 1 : 0)) * feedback_padded(headSize))
     }
 }
 
@@ -78,10 +76,10 @@ extension CPUExecutor {
         CPUPositions(heads: heads, headSize: headSize, reach: reach, executor: self)
     }
     public func makePositionGradients(heads: Int, headSize: Int, reach: Int) -> PositionGradients {
-        PositionGradients(embeddings: state(heads * reach, roundedUp(headSize)), bias: state(heads, reach))
+        PositionGradients(embeddings: state(heads * reach, feedback_padded(headSize)), bias: state(heads, reach))
     }
     /// The slots, and 16 zeros before and behind that the gathering kernels may read.
-    public func scoreColumns(slots: Int) -> Int { roundedUp(slots) + 32 }
+    public func scoreColumns(slots: Int) -> Int { feedback_padded(slots) + 32 }
     public var scoreMargin: Int { 16 }
 
     public func pack(
@@ -104,13 +102,13 @@ extension CPUExecutor {
                     for k in 0..<size { overSlots[k / 2 * columns * 2 + k % 2] = bfloat16(from[k]) }
                     for (shift, table) in packed.overHead.enumerated() {
                         let at = column + shift
-                        let pair = table.all.bfloats + (h * columns + at & ~1) * roundedUp(size) + at % 2
+                        let pair = table.all.bfloats + (h * columns + at & ~1) * feedback_padded(size) + at % 2
                         for k in 0..<size { pair[2 * k] = bfloat16(from[k]) }
                     }
                 } else {
                     let overSlots = packed.overSlots.all.floats + h * size * columns + column
                     for k in 0..<size { overSlots[k * columns] = from[k] }
-                    (packed.overHead[0].all.floats + (h * columns + column) * roundedUp(size))
+                    (packed.overHead[0].all.floats + (h * columns + column) * feedback_padded(size))
                         .update(from: from, count: size)
                 }
             }
@@ -245,7 +243,7 @@ extension CPUExecutor {
                 kernels.gatherOffsets(
                     a, rows * heads * ds.columns, q.pointer(row * q.columns + h * size), rows * q.columns, 0, steps,
                     visibility.before, reach, size,
-                    gradients.embeddings.all.floats + h * reach * roundedUp(size))
+                    gradients.embeddings.all.floats + h * reach * feedback_padded(size))
                 kernels.sumOffsets(
                     a, rows * heads * ds.columns, 0, steps, visibility.before, reach,
                     gradients.bias.all.floats + h * reach)
@@ -265,7 +263,7 @@ extension CPUExecutor {
         for n in 0..<dKeysValues.rows {
             let (row, slot) = (n % memory.rows, slots.lowerBound + n / memory.rows)
             for h in 0..<memory.heads {
-                let from = memory.overHead(row, h) + slot * roundedUp(size)
+                let from = memory.overHead(row, h) + slot * feedback_padded(size)
                 let to = n * 2 * width + h * size
                 kernels.narrow(memory.dKeys!.all.floats + from, size, dKeysValues.pointer(to))
                 kernels.narrow(memory.dValues!.all.floats + from, size, dKeysValues.pointer(to + width))
@@ -280,7 +278,7 @@ extension CPUExecutor {
             for c in 0..<reach {
                 bias.floats[c * heads + h] += gradients.bias.all.floats[h * reach + c]
                 feedback_add(
-                    gradients.embeddings.all.floats + (h * reach + c) * roundedUp(size), size,
+                    gradients.embeddings.all.floats + (h * reach + c) * feedback_padded(size), size,
                     embeddings.floats + c * embeddings.columns + h * size)
             }
         }

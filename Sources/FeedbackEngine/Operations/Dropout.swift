@@ -135,7 +135,7 @@ extension CPUExecutor {
         }
     }
     public func drop(_ x: Matrix<State>, _ dropout: Dropout, step: Int, rows: Int) {
-        dropAll(x, dropout, step: step, rows: rows, feedback_drop)
+        dropAll(x, dropout, step: step, rows: rows, float32.drop)
     }
     public func drop(_ x: Matrix<Operand>, _ dropout: Dropout, step: Int, rows: Int) {
         dropAll(x, dropout, step: step, rows: rows, kernels.drop)

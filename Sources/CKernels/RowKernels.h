@@ -1,6 +1,14 @@
-// Row kernels whose operands are `operand`, float or __bf16: included once for each, with NAME and VARIANT set.
+// Rows of operands: normalisation, rectifier, sums of columns and dropout (equations in CKernels.h). Included once a
+// format. Plain loops that the compiler vectorises; sums may be reordered, in the same way at every run.
 
-VARIANT void NAME(feedback_normalize)(const float *x, long rows, long columns, void *out, float *r) {
+#define REORDER_SUMS _Pragma("clang fp reassociate(on)")
+
+KERNEL_TARGET static void narrow(const float *restrict x, long count, void *restrict out) {
+    operand *y = (operand *)out;
+    for (long i = 0; i < count; i++) y[i] = (operand)x[i];
+}
+
+KERNEL_TARGET static void normalize(const float *x, long rows, long columns, void *out, float *r) {
     REORDER_SUMS
     operand *y = (operand *)out;
     for (long row = 0; row < rows; row++, x += columns, y += columns) {
@@ -14,7 +22,7 @@ VARIANT void NAME(feedback_normalize)(const float *x, long rows, long columns, v
     }
 }
 
-VARIANT void NAME(feedback_normalize_backward)(
+KERNEL_TARGET static void normalize_backward(
     const float *dy, const void *normalized, const float *r, long rows, long columns, float *dx) {
     REORDER_SUMS
     const operand *y = (const operand *)normalized;
@@ -31,20 +39,19 @@ VARIANT void NAME(feedback_normalize_backward)(
     }
 }
 
-VARIANT void NAME(feedback_relu_backward)(const void *hidden, long count, void *gradient) {
+KERNEL_TARGET static void rectifier_backward(const void *hidden, long count, void *gradient) {
     const operand *h = (const operand *)hidden;
     operand *dh = (operand *)gradient;
     for (long i = 0; i < count; i++) dh[i] = (float)h[i] > 0 ? dh[i] : (operand)0;
 }
 
-VARIANT void NAME(feedback_add_column_sums)(
-    const void *matrix, long rows, long stride, long columns, float *sums) {
+KERNEL_TARGET static void add_column_sums(const void *matrix, long rows, long stride, long columns, float *sums) {
     const operand *x = (const operand *)matrix;
     for (long row = 0; row < rows; row++)
         for (long c = 0; c < columns; c++) sums[c] += (float)x[row * stride + c];
 }
 
-VARIANT void NAME(feedback_drop)(void *matrix, long columns, uint32_t key, uint32_t threshold, float scale) {
+KERNEL_TARGET static void drop(void *matrix, long columns, uint32_t key, uint32_t threshold, float scale) {
     operand *x = (operand *)matrix;
     for (long c = 0; c < columns; c++)
         x[c] = feedback_hash(key, (uint32_t)c) < threshold ? (operand)0 : (operand)(scale * (float)x[c]);
