@@ -13,14 +13,17 @@
 #if V3
 typedef dnnl_memory_desc_t descriptor;
 typedef const_dnnl_memory_desc_t const_descriptor;
-static void release(descriptor d) { if (d) dnnl_memory_desc_destroy(d); }
+static void release(descriptor d) {
+    if (d) dnnl_memory_desc_destroy(d);
+}
 static dnnl_status_t describe(descriptor *d, const dnnl_dims_t dims, const dnnl_dims_t strides, dnnl_data_type_t type) {
     return strides ? dnnl_memory_desc_create_with_strides(d, 2, dims, type, strides)
                    : dnnl_memory_desc_create_with_tag(d, 2, dims, type, dnnl_format_tag_any);
 }
 static dnnl_status_t copy(descriptor *to, const_dnnl_memory_desc_t from) { return dnnl_memory_desc_clone(to, from); }
-static dnnl_status_t matmul(dnnl_primitive_desc_t *prepared, descriptor source, descriptor weights, descriptor *bias,
-                            descriptor destination, dnnl_primitive_attr_t attributes, dnnl_engine_t cpu) {
+static dnnl_status_t matmul(
+    dnnl_primitive_desc_t *prepared, descriptor source, descriptor weights, descriptor *bias, descriptor destination,
+    dnnl_primitive_attr_t attributes, dnnl_engine_t cpu) {
     return dnnl_matmul_primitive_desc_create(
         prepared, cpu, source, weights, bias ? *bias : NULL, destination, attributes);
 }
@@ -35,9 +38,13 @@ static dnnl_status_t describe(descriptor *d, const dnnl_dims_t dims, const dnnl_
     return strides ? dnnl_memory_desc_init_by_strides(d, 2, dims, type, strides)
                    : dnnl_memory_desc_init_by_tag(d, 2, dims, type, dnnl_format_tag_any);
 }
-static dnnl_status_t copy(descriptor *to, const dnnl_memory_desc_t *from) { *to = *from; return dnnl_success; }
-static dnnl_status_t matmul(dnnl_primitive_desc_t *prepared, descriptor source, descriptor weights, descriptor *bias,
-                            descriptor destination, dnnl_primitive_attr_t attributes, dnnl_engine_t cpu) {
+static dnnl_status_t copy(descriptor *to, const dnnl_memory_desc_t *from) {
+    *to = *from;
+    return dnnl_success;
+}
+static dnnl_status_t matmul(
+    dnnl_primitive_desc_t *prepared, descriptor source, descriptor weights, descriptor *bias, descriptor destination,
+    dnnl_primitive_attr_t attributes, dnnl_engine_t cpu) {
     dnnl_matmul_desc_t operation;
     const dnnl_status_t status = dnnl_matmul_desc_init(&operation, &source, &weights, bias, &destination);
     return status ? status : dnnl_primitive_desc_create(prepared, &operation, attributes, cpu, NULL);
@@ -65,13 +72,14 @@ static _Thread_local char last_error[160];
 const char *onednn_last_error(void) { return last_error; }
 
 static dnnl_status_t check(dnnl_status_t status, const char *call) {
-    if (status != dnnl_success) snprintf(last_error, sizeof last_error, "oneDNN: %s returned status %d", call, (int)status);
+    if (status != dnnl_success)
+        snprintf(last_error, sizeof last_error, "oneDNN: %s returned status %d", call, (int)status);
     return status;
 }
-#define TRY(call)                                                 \
-    do {                                                          \
-        status = check((call), #call);                            \
-        if (status != dnnl_success) goto failed;                  \
+#define TRY(call)                                                                                                      \
+    do {                                                                                                               \
+        status = check((call), #call);                                                                                 \
+        if (status != dnnl_success) goto failed;                                                                       \
     } while (0)
 
 // oneDNN takes its thread count from OpenMP's setting for the calling thread. Builds without OpenMP have no such call.
@@ -107,7 +115,8 @@ onednn_product *onednn_product_create(onednn_shape shape, const onednn_packed *l
     if (!product) return NULL;
     product->shape = shape;
     TRY(engine(&cpu));
-    TRY(describe(&source, (dnnl_dims_t){m, k}, shape.source_transposed ? (dnnl_dims_t){1, m} : (dnnl_dims_t){k, 1}, operand));
+    TRY(describe(
+        &source, (dnnl_dims_t){m, k}, shape.source_transposed ? (dnnl_dims_t){1, m} : (dnnl_dims_t){k, 1}, operand));
     TRY(describe(&bias, (dnnl_dims_t){1, n}, (dnnl_dims_t){n, 1}, dnnl_f32));
     TRY(describe(&destination, (dnnl_dims_t){m, n}, (dnnl_dims_t){n, 1}, result));
     switch (shape.layout) {
@@ -164,8 +173,8 @@ int onednn_product_run(
     if (product->shape.bias) TRY(dnnl_memory_set_data_handle(product->bias, (void *)bias));
     if (!packed) TRY(dnnl_memory_set_data_handle(product->weights, (void *)weights));
     const dnnl_exec_arg_t arguments[] = {
-        {DNNL_ARG_SRC, product->source},         {DNNL_ARG_WEIGHTS, packed ? packed->memory : product->weights},
-        {DNNL_ARG_DST, product->destination},    {DNNL_ARG_SCRATCHPAD, product->scratch},
+        {DNNL_ARG_SRC, product->source},      {DNNL_ARG_WEIGHTS, packed ? packed->memory : product->weights},
+        {DNNL_ARG_DST, product->destination}, {DNNL_ARG_SCRATCHPAD, product->scratch},
         {DNNL_ARG_BIAS, product->bias},
     };
     TRY(dnnl_primitive_execute(product->primitive, product->stream, product->shape.bias ? 5 : 4, arguments));
