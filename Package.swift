@@ -36,8 +36,9 @@ let package = Package(
     targets: [
         .target(name: "COneDNN", linkerSettings: [.linkedLibrary("dnnl")]),
         .target(name: "CKernels"),
-        .target(name: "FeedbackEngine", dependencies: ["COneDNN", "CKernels"], swiftSettings: strict),
-        .target(name: "FeedbackTransformer", dependencies: ["FeedbackEngine"], swiftSettings: strict),
+        .target(name: "FeedbackTransformer", swiftSettings: strict),
+        .target(
+            name: "FeedbackEngine", dependencies: ["COneDNN", "CKernels", "FeedbackTransformer"], swiftSettings: strict),
         .target(
             name: "FeedbackTraining",
             dependencies: [
@@ -77,7 +78,9 @@ let package = Package(
             ], swiftSettings: strict),
         .testTarget(
             name: "FeedbackEngineTests", dependencies: ["FeedbackEngine", "FeedbackTransformer"], swiftSettings: strict),
-        .testTarget(name: "FeedbackTransformerTests", dependencies: ["FeedbackTransformer"], swiftSettings: strict),
+        .testTarget(
+            name: "FeedbackTransformerTests", dependencies: ["FeedbackEngine", "FeedbackTransformer"],
+            swiftSettings: strict),
         .testTarget(
             name: "FeedbackTrainingTests", dependencies: ["FeedbackTraining"], resources: [.copy("Fixtures")],
             swiftSettings: strict),
@@ -92,7 +95,7 @@ let package = Package(
             name: "feedbackTests", dependencies: ["FeedbackTraining", "TestedCommand", "feedback"],
             swiftSettings: strict),
         .testTarget(
-            name: "FuzzTests", dependencies: ["FeedbackRuns", "FeedbackServer", "FeedbackTraining"],
+            name: "FuzzTests", dependencies: ["FeedbackEngine", "FeedbackRuns", "FeedbackServer", "FeedbackTraining"],
             path: "Tests/Fuzzing", resources: [.copy("Corpus")], swiftSettings: strict),
     ]
 )

@@ -32,9 +32,8 @@ public final class ModelServer: Sendable {
         public var hosts: [String] = []
         /// Origins whose pages may use it in a browser, such as https://example.org; * for all.
         public var origins: [String] = []
-        public var precision = DecodingPrecision.float32
-        /// Threads that share a model's work.
-        public var threads = 1
+        /// What computes.
+        public var backend: any Backend = CPUBackend()
         /// How long a request's body may take to arrive.
         var bodyTime = TimeAmount.seconds(60)
         /// How long its head may, and how long a connection may say nothing.
@@ -51,21 +50,24 @@ public final class ModelServer: Sendable {
     /// Whether the time for what is under way has passed.
     private let over = Atomic(false)
 
+    /// Throws where the backend cannot compute a model.
+    ///
     /// - Parameters:
     ///   - models: by the names that requests call them by.
     ///   - history: what the dashboard shows; without one there is none.
     ///   - options: address, limits, and who may ask.
-    public init(models: [String: ModelFolder], history: RunStore? = nil, options: Options = Options()) {
+    public init(models: [String: ModelFolder], history: RunStore? = nil, options: Options = Options()) throws {
         self.options = options
         var limits = CompletionLimits()
         limits.tokens = options.maxTokens
         limits.choices = min(limits.choices, options.batch + options.queue)
-        let decoding = DecodingLoop.Options(
-            precision: options.precision, threads: options.threads, batch: options.batch, queue: options.queue)
-        let served = models.sorted { $0.key < $1.key }.map { ServedModel($0.key, $0.value, decoding, limits) }
+        let decoding = DecodingLoop.Options(backend: options.backend, batch: options.batch, queue: options.queue)
+        let served = try models.sorted { $0.key < $1.key }.map {
+            try ServedModel($0.key, $0.value, decoding, limits)
+        }
         responder = Responder(
             models: served,
-            dashboard: history.map(Dashboard.init),
+            dashboard: history.map { Dashboard($0, options.backend) },
             limits: limits,
             apiKey: options.apiKey,
             doorkeeper: Doorkeeper(

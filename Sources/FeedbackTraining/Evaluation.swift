@@ -1,4 +1,3 @@
-import FeedbackEngine
 import FeedbackTransformer
 import Foundation
 
@@ -31,10 +30,10 @@ public struct Evaluation: Codable, Equatable, Sendable {
 /// Each stream begins without memory, so the figure is a little worse than one stream's would be. To see what carrying buys,
 /// the memory can be reset: then every segment begins without.
 public final class Evaluator {
-    /// What predicts: the training pass, or a decoder in its precision, a step at a time.
+    /// What predicts: all steps of a batch, or a decoder in its precision, a step at a time.
     private enum Predictor {
-        case pass(TrainingPass)
-        case decoder(Decoder)
+        case batches(any EvaluationSession)
+        case steps(any DecodingSession)
     }
     private let predictor: Predictor
     private let loader: SequentialLoader
@@ -47,31 +46,30 @@ public final class Evaluator {
     /// - Parameters:
     ///   - model: what predicts.
     ///   - stream: what is to be predicted.
+    ///   - backend: what computes.
     ///   - streams: how many rows the data is read in, at most.
-    ///   - threads: the workers to share the rows.
     ///   - memoryWindow: the memories a step sees.
     ///   - segment: steps at a time; has no effect on the result but for rounding.
     ///   - reset: the steps after which the memory is forgotten, in place of `segment`; never where nil.
     ///   - most: the tokens to predict at most, from pieces that lie evenly in the data; all where nil.
     public init(
-        _ model: FeedbackModel, _ stream: TokenStream, memoryWindow: Int, segment: Int = 64, reset: Int? = nil,
-        streams: Int = 32, most: Int? = nil, threads: Int
+        _ model: FeedbackModel, _ stream: TokenStream, on backend: any Backend, memoryWindow: Int, segment: Int = 64,
+        reset: Int? = nil, streams: Int = 32, most: Int? = nil
     ) throws {
         (loader, targets, characters) = try Self.read(stream, segment: reset ?? segment, streams: streams, most: most)
         resets = reset != nil
-        predictor = .pass(
-            TrainingPass(
-                model, steps: loader.sequenceLength, batchSize: loader.rows, carry: memoryWindow,
-                memoryWindow: memoryWindow, threads: threads, forwardOnly: true))
+        let shape = BatchShape(
+            steps: loader.sequenceLength, batchSize: loader.rows, carry: memoryWindow, memoryWindow: memoryWindow)
+        predictor = .batches(try backend.evaluation(model, shape))
     }
 
     /// Evaluates what a decoder makes of its model: the cost of a precision.
     public init(
-        _ decoder: Decoder, _ stream: TokenStream, reset: Int? = nil, streams: Int = 32
+        _ decoder: any DecodingSession, _ stream: TokenStream, reset: Int? = nil, streams: Int = 32
     ) throws {
         (loader, targets, characters) = try Self.read(stream, segment: reset ?? 64, streams: streams, most: nil)
         resets = reset != nil
-        predictor = .decoder(decoder)
+        predictor = .steps(decoder)
     }
 
     private static func read(
@@ -87,7 +85,12 @@ public final class Evaluator {
         return (loader, targets, characters)
     }
 
-    /// The model as it is now. Throws `NotFiniteError` where the loss is not finite.
+    /// Evaluates other parameters from now on; not where a decoder predicts, which keeps its own.
+    func write(_ parameters: Parameters) {
+        if case .batches(let session) = predictor { session.write(parameters) }
+    }
+
+    /// Throws `NotFiniteError` where the loss is not finite.
     ///
     /// - Parameter progress: called with the tokens predicted so far.
     public func run(progress: (Int) -> Void = { _ in }) throws -> Evaluation {
@@ -105,15 +108,14 @@ public final class Evaluator {
     /// What evaluates the next batch, beginning without memory.
     private func start() -> (Batch) -> CrossEntropySum {
         switch predictor {
-        case .pass(let pass):
-            pass.parametersChanged()
-            pass.forget()
+        case .batches(let session):
+            session.forget()
             return { [resets] batch in
-                if resets { pass.forget() }
-                return pass.evaluate(inputs: batch.inputs, targets: batch.targets)
+                if resets { session.forget() }
+                return session.loss(of: batch)
             }
-        case .decoder(let decoder):
-            func start() -> [Decoder.Sequence] { (0..<loader.rows).map { _ in decoder.makeSequence() } }
+        case .steps(let decoder):
+            func start() -> [any DecodingSequence] { (0..<loader.rows).map { _ in decoder.makeSequence() } }
             var streams = start()
             return { [resets] batch in
                 if resets { streams = start() }

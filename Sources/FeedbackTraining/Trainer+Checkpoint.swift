@@ -1,4 +1,3 @@
-import FeedbackEngine
 import FeedbackTransformer
 import Foundation
 
@@ -32,21 +31,23 @@ extension Trainer {
 
     /// Writes everything that going on needs into a folder that exists.
     func write(into folder: URL) throws {
-        guard CPUExecutor().sumOfSquares(model.parameters.all).isFinite else {
+        let folderNow = modelFolder
+        guard folderNow.model.parameters.values.allSatisfy(\.isFinite) else {
             throw TrainingError(
                 step: step, what: "a parameter is not finite",
                 learningRate: schedule.learningRate(step: step), gradientNorm: lastGradientNorm,
                 lastGradientNorm: lastGradientNorm)
         }
-        try modelFolder.write(into: folder)
-        let moments = [("m.", optimizer.m), ("v.", optimizer.v)].flatMap { prefix, store in
-            store.tensors.map { Safetensors.Tensor(name: prefix + $0.name, shape: $0.shape, values: $0.values) }
-        }
+        try folderNow.write(into: folder)
+        let moments =
+            session.read(.firstMoment).tensors(prefix: "m.") + session.read(.secondMoment).tensors(prefix: "v.")
         try Safetensors.write(moments, to: folder.appending(path: "optimizer.safetensors"))
         if configuration.streams == true {
-            let memory = pass.carriedMemory
+            let memory = session.carriedMemory
             let tensors = memory.vectors.enumerated().map { index, values in
-                (name: "memory.\(index)", shape: [memory.slots, batchSize, configuration.dModel], values: values)
+                Safetensors.Tensor(
+                    name: "memory.\(index)", shape: [memory.slots, batchSize, configuration.dModel], values: values[...]
+                )
             }
             try Safetensors.write(tensors, to: folder.appending(path: "memory.safetensors"))
         }
@@ -107,17 +108,18 @@ extension Trainer {
                     + "a new run with --init")
         }
         let saved = try ModelFolder(contentsOf: checkpoint)
-        guard saved.model.configuration == model.configuration, saved.tokenizer == tokenizer else {
+        guard saved.model.configuration == modelConfiguration, saved.tokenizer == tokenizer else {
             throw FileError("\(checkpoint.path) is damaged: its model does not fit its run")
         }
         let moments = try Safetensors(contentsOf: checkpoint.appending(path: "optimizer.safetensors"))
+        let table = saved.model.parameters.table
         do {
-            try optimizer.m.load(moments, prefix: "m.")
-            try optimizer.v.load(moments, prefix: "v.")
+            session.write(try Parameters(table, moments, prefix: "m."), to: .firstMoment)
+            session.write(try Parameters(table, moments, prefix: "v."), to: .secondMoment)
         } catch {
             throw FileError("\(checkpoint.path)/optimizer.safetensors: \(error)")
         }
-        model.parameters.copy(from: saved.model.parameters)
+        session.write(saved.model.parameters)
         optimizer.updates = state.updates
         step = state.step
         best = state.bestLoss.flatMap { loss in state.bestStep.map { (loss, $0) } }
@@ -130,23 +132,22 @@ extension Trainer {
             else { throw FileError("\(file.path) is damaged: its lessons do not fit its run") }
             lessonProgress = progress
         }
-        enter(stage: state.stage)
+        try enter(stage: state.stage)
         try loader.resume(at: state.loader)
         if self.configuration.streams == true { try resumeMemory(checkpoint.appending(path: "memory.safetensors")) }
-        parametersChanged()
         if configuration != own { try run.write(self.configuration) }
     }
 
     private func resumeMemory(_ url: URL) throws {
         let file = try Safetensors(contentsOf: url)
-        let count = pass.carriedMemory.vectors.count
+        let count = session.carriedMemory.vectors.count
         let slots = file.entries["memory.0"]?.shape.first ?? -1
-        guard (0...pass.shape.carry).contains(slots), file.entries.count == count else {
+        guard (0...session.shape.carry).contains(slots), file.entries.count == count else {
             throw FileError("\(url.path) does not fit its run")
         }
         let shape = [slots, batchSize, configuration.dModel]
         do {
-            pass.carriedMemory = CarriedMemory(
+            session.carriedMemory = CarriedMemory(
                 slots: slots,
                 vectors: try (0..<count).map { try file.floats("memory.\($0)", shape: shape) })
         } catch {

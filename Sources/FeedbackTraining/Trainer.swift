@@ -1,5 +1,4 @@
 import Crypto
-import FeedbackEngine
 import FeedbackTransformer
 import Foundation
 
@@ -16,7 +15,7 @@ import Foundation
 public final class Trainer {
     /// With everything decided that may be left to the corpus.
     public let configuration: RunConfiguration
-    public let model: FeedbackModel
+    public let modelConfiguration: ModelConfiguration
     public let tokenizer: Tokenizer
     /// Optimizer steps taken.
     public internal(set) var step = 0
@@ -26,7 +25,7 @@ public final class Trainer {
     public internal(set) var best: (loss: Double, step: Int)?
     /// Evaluations since then, none as good.
     var evaluationsSinceBest = 0
-    let optimizer: AdamOptimizer
+    var optimizer: AdamOptimizer
     /// Where the run is in its curriculum.
     private(set) var stage = 0
     /// Where the run is in its lessons.
@@ -36,7 +35,8 @@ public final class Trainer {
     /// One a stage.
     private var loaders: [any BatchLoader]
     let schedule: Schedule
-    private(set) var pass: TrainingPass
+    let backend: any Backend
+    private(set) var session: any TrainingSession
     private(set) var lastGradientNorm = Double.nan
     /// Steps in a row whose gradient was not finite.
     var skips = 0
@@ -46,7 +46,9 @@ public final class Trainer {
     private var evaluator: Evaluator?
 
     /// A run at its start. Throws on settings that do not go together, or with this data or machine.
-    public init(_ asked: RunConfiguration, corpus: some Corpus) throws {
+    ///
+    /// - Parameter backend: what computes; where nil, as the configuration has it.
+    public init(_ asked: RunConfiguration, corpus: some Corpus, backend: (any Backend)? = nil) throws {
         try asked.validate()
         tokenizer = try corpus.tokenizer(asked.tokenizer)
         var configuration = asked
@@ -67,34 +69,29 @@ public final class Trainer {
         loaders = data.loaders
         let tokensPerStep = configuration.sequenceLength * configuration.batchSize * configuration.accumulate
         stepsPerEpoch = data.stream.map { max(1, $0.count / tokensPerStep) }
-        guard configuration.precision.isSupported else {
-            throw ConfigurationError(
-                "this CPU does not compute in \(configuration.precision.rawValue); use --precision float32")
-        }
-        let model = configuration.model(vocabulary: tokenizer.vocabularySize)
-        try model.validate()
-        for loader in loaders {
-            try MemoryEstimate.check(
-                model, steps: loader.sequenceLength, batchSize: loader.batchSize, carry: configuration.carry,
-                threads: configuration.threads)
-        }
-        self.model = try FeedbackModel(
-            model, seed: UInt64(configuration.seed), positions: configuration.positionInitialization)
+        let backend = backend ?? configuration.backend
+        self.backend = backend
+        modelConfiguration = configuration.model(vocabulary: tokenizer.vocabularySize)
+        try modelConfiguration.validate()
+        for loader in loaders { try backend.checkFit(modelConfiguration, configuration.shape(loader)) }
+        let model = try FeedbackModel(
+            modelConfiguration, seed: UInt64(configuration.seed), positions: configuration.positionInitialization)
         var settings = AdamOptimizer.Settings()
         settings.beta2 = configuration.beta2
         settings.weightDecay = configuration.weightDecay
         settings.gradientClip = configuration.gradientClip
-        optimizer = AdamOptimizer(self.model.parameters.table, settings: settings)
-        pass = configuration.pass(self.model, loaders[0])
+        optimizer = AdamOptimizer(settings)
+        session = try backend.training(model, configuration.shape(loaders[0]))
         totalSteps =
             switch configuration.length {
             case .steps(let steps): steps
             case .epochs(let epochs): try epochs * Self.required(stepsPerEpoch)
             case .seconds(let seconds):  // of which a tenth is left for evaluations
                 try stepsOfStages(within: 0.9 * Double(seconds), starts: configuration.stages.map(\.start)) {
-                    [pass, model = self.model, loaders, optimizer] stage in
-                    try Self.secondsPerStep(
-                        configuration, stage == 0 ? pass : configuration.pass(model, loaders[stage]), optimizer,
+                    [session, loaders, optimizer] stage in
+                    let shape = configuration.shape(loaders[stage])
+                    return try Self.secondsPerStep(
+                        configuration, stage == 0 ? session : try backend.training(model, shape), optimizer,
                         loaders[stage], atMost: Double(seconds) / 50)
                 }
             }
@@ -116,24 +113,24 @@ public final class Trainer {
 
     /// A step's time on this machine, from some at a learning rate of 0, which leave everything as it was.
     private static func secondsPerStep(
-        _ configuration: RunConfiguration, _ pass: TrainingPass, _ optimizer: AdamOptimizer,
+        _ configuration: RunConfiguration, _ session: any TrainingSession, _ optimizer: AdamOptimizer,
         _ loader: any BatchLoader, atMost longest: Double
     ) throws -> Double {
-        var loader = loader
-        let batch = try loader.next()
-        let batches = Array(repeating: (batch.inputs, batch.targets), count: configuration.accumulate)
+        var (loader, optimizer) = (loader, optimizer)
+        let batches = Array(repeating: try loader.next(), count: configuration.accumulate)
         func time() -> Double {
             seconds {
-                _ = pass.run(batches, dropout: configuration.dropout(step: 0))
-                _ = optimizer.update(pass, learningRate: 0)
+                _ = session.gradient(of: batches, dropout: configuration.dropout(step: 0))
+                _ = optimizer.update(session, learningRate: 0)
             }
         }
         // The first touches memory and prepares products.
         _ = time()
         var times: [Double] = []
         while times.count < 3 || times.reduce(0, +) < min(1.5, longest) { times.append(time()) }
-        pass.forget()
-        optimizer.reset()
+        session.forget()
+        let zeros = Parameters(session.read(.parameters).table)
+        for moment in [Trained.firstMoment, .secondMoment] { session.write(zeros, to: moment) }
         return median(times)
     }
 
@@ -145,7 +142,7 @@ public final class Trainer {
         return stepsPerEpoch
     }
 
-    public var parameterCount: Int { model.parameterCount }
+    public var parameterCount: Int { ParameterTable(modelConfiguration).count }
     /// Optimizer steps that see as many tokens as the training text has; nil where it has no end.
     public let stepsPerEpoch: Int?
     /// T and B of the batches as they are now; a curriculum changes them.
@@ -162,14 +159,19 @@ public final class Trainer {
     public var difficulty: ClosedRange<Int>? { configuration.lessons?.lessons[lessonProgress.lesson].difficulty }
 
     /// Goes to a stage of the curriculum: batches of another shape, from a fresh order of the data, without memory.
-    func enter(stage: Int) {
+    func enter(stage: Int) throws {
         if stage == self.stage { return }
         self.stage = stage
-        pass = configuration.pass(model, loader)
+        let next = try backend.training(model, configuration.shape(loader))
+        for moment in [Trained.firstMoment, .secondMoment] { next.write(session.read(moment), to: moment) }
+        session = next
         evaluator = nil
     }
 
-    /// The model as it is now, to save or to generate from.
+    /// The model as it is now.
+    public var model: FeedbackModel { FeedbackModel(session.read(.parameters)) }
+
+    /// The same, to save or to generate from.
     public var modelFolder: ModelFolder {
         ModelFolder(
             model: model, tokenizer: tokenizer,
@@ -182,7 +184,7 @@ public final class Trainer {
     /// - Returns: the names of the parameters that stay as freshly drawn, because the other model has none such, and of
     ///   those of the other model that this one has no place for.
     public func initialize(from other: ModelFolder) throws(ConfigurationError) -> (fresh: [String], unused: [String]) {
-        let (theirs, ours) = (other.model.configuration, model.configuration)
+        let (theirs, ours) = (other.model.configuration, modelConfiguration)
         for (name, size) in [
             ("layers", \ModelConfiguration.layers), ("d-model", \.dModel), ("heads", \.heads), ("d-ff", \.dFF),
             ("positions", \.positions),
@@ -197,19 +199,17 @@ public final class Trainer {
                     + "\(other.tokenizer.kind.rawValue)) than the data (\(tokenizer.vocabularySize) "
                     + "\(tokenizer.kind.rawValue)); train on the same text")
         }
-        let (known, own) = (other.model.parameters.table, model.parameters.table)
+        var parameters = session.read(.parameters)
+        let (known, own) = (other.model.parameters.table, parameters.table)
         for parameter in own.parameters where known[parameter.name] != nil {
-            model.parameters[parameter.name] = other.model.parameters[parameter.name]
+            parameters[parameter.name] = other.model.parameters[parameter.name]
         }
-        parametersChanged()
+        session.write(parameters)
         return (
             own.parameters.map(\.name).filter { known[$0] == nil },
             known.parameters.map(\.name).filter { own[$0] == nil }
         )
     }
-
-    /// To be called when the parameters have been changed from outside.
-    func parametersChanged() { pass.parametersChanged() }
 
     /// What one optimizer step did.
     public struct Step: Codable, Equatable, Sendable {
@@ -236,15 +236,15 @@ public final class Trainer {
     /// was.
     public func trainStep() throws -> Step {
         let start = ContinuousClock.now
-        enter(stage: configuration.stages.lastIndex { $0.start <= step }!)
+        try enter(stage: configuration.stages.lastIndex { $0.start <= step }!)
         loader.difficulty = difficulty
-        if loader.beginsAnew { pass.forget() }
+        if loader.beginsAnew { session.forget() }
         let batches = try (0..<configuration.accumulate).map { _ in try loader.next() }
-        let sum = pass.run(batches.map { ($0.inputs, $0.targets) }, dropout: configuration.dropout(step: step))
+        let sum = session.gradient(of: batches, dropout: configuration.dropout(step: step))
         // A batch of a task may by chance have nothing to predict.
         let loss = sum.loss / Double(max(1, sum.targets))
         let rate = schedule.learningRate(step: step + 1)
-        let norm = loss.isFinite ? optimizer.update(pass, learningRate: rate) : pass.gradientNorm()
+        let norm = loss.isFinite ? optimizer.update(session, learningRate: rate) : session.gradientNorm()
         guard loss.isFinite, norm.isFinite || skips < Self.mostSkips else {
             throw TrainingError(
                 step: step + 1, what: loss.isFinite ? "the gradient is not finite" : "the loss is not finite",
@@ -253,7 +253,7 @@ public final class Trainer {
         step += 1
         lastGradientNorm = norm
         skips = norm.isFinite ? 0 : skips + 1
-        if !norm.isFinite { pass.forget() }
+        if !norm.isFinite { session.forget() }
         if let lessons = configuration.lessons {
             lessonProgress.note(correct: sum.correct, of: sum.targets, step: step, lessons)
         }
@@ -268,13 +268,16 @@ public final class Trainer {
 
     /// The model's loss on the validation data, memory carried.
     public func validate() throws -> Evaluation {
-        let evaluator =
-            try evaluator
-            ?? Evaluator(
-                model, validation, memoryWindow: modelFolder.memoryWindow,
-                most: validation.starts.isEmpty ? Self.mostValidated : nil, threads: configuration.threads)
-        self.evaluator = evaluator
-        return try evaluator.run()
+        let folder = modelFolder
+        if let evaluator {
+            evaluator.write(folder.model.parameters)
+            return try evaluator.run()
+        }
+        let first = try Evaluator(
+            folder.model, validation, on: backend, memoryWindow: folder.memoryWindow,
+            most: validation.starts.isEmpty ? Self.mostValidated : nil)
+        evaluator = first
+        return try first.run()
     }
 
     /// What the model makes of the sample prompt, at a temperature of 0.8, or its answers to a fresh sequence of a task; the
@@ -286,12 +289,12 @@ public final class Trainer {
             let sequence =
                 difficulty.map { DifficultyChoice($0).sequence(of: task, using: &random) }
                 ?? task.sequence(using: &random)
-            return task.answered(by: modelFolder, sequence: sequence)
+            return try task.answered(by: modelFolder, on: backend, sequence: sequence)
         }
         let isKnown = (try? tokenizer.encode(configuration.samplePrompt))?.isEmpty == false
         let prompt = isKnown ? configuration.samplePrompt : tokenizer.decode([0])
         var generator = try TextGenerator(
-            modelFolder, prompt: prompt, maxTokens: length, sampler: Sampler(temperature: 0.8, seed: seed))
+            modelFolder, on: backend, prompt: prompt, maxTokens: length, sampler: Sampler(temperature: 0.8, seed: seed))
         var text = prompt
         while let piece = try generator.next() { text += piece }
         return text
@@ -317,13 +320,10 @@ extension RunConfiguration {
         }
     }
 
-    /// What computes the gradients of a loader's batches.
-    fileprivate func pass(_ model: FeedbackModel, _ loader: any BatchLoader) -> TrainingPass {
-        let pass = TrainingPass(
-            model, steps: loader.sequenceLength, batchSize: loader.batchSize, carry: carry, threads: threads,
-            precision: precision)
-        pass.parametersChanged()
-        return pass
+    /// The sizes of a loader's batches.
+    fileprivate func shape(_ loader: any BatchLoader) -> BatchShape {
+        BatchShape(
+            steps: loader.sequenceLength, batchSize: loader.batchSize, carry: carry, memoryWindow: nil)
     }
 }
 

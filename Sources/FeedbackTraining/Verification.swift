@@ -78,62 +78,57 @@ public struct Fixture {
     /// units of the feed-forward layer are close to switching, or through the recurrence: rounding the weights to
     /// bfloat16 at random, computing in float32, moves some by a tenth. What such roundings do is therefore measured
     /// first, and a gradient may be twice as far off as the worst of them.
-    public func verify(
-        threads: Int = 2, precision: Precision = .float32, makeExecutor: (() -> any Executor)? = nil
-    ) throws -> [Difference] {
-        guard precision.isSupported else {
-            throw ConfigurationError("this CPU does not compute in \(precision.rawValue); use --precision float32")
-        }
-        let makeExecutor = makeExecutor ?? { CPUExecutor(precision) }
-        let (parameters, pass) = try pass(threads: threads, makeExecutor: makeExecutor)
+    ///
+    /// - Parameters:
+    ///   - backend: what computes.
+    ///   - narrow: whether its operands are bfloat16.
+    public func verify(on backend: any Backend, narrow: Bool = false) throws -> [Difference] {
+        let session = try backend.training(try model(), shape)
         var settings = AdamOptimizer.Settings()
         settings.gradientClip = gradientClip
-        let optimizer = AdamOptimizer(parameters.table, settings: settings, executor: makeExecutor())
-        let sensitivity = precision == .float32 ? [:] : try sensitivity()
+        var optimizer = AdamOptimizer(settings)
+        let sensitivity = narrow ? try sensitivity() : [:]
 
         var differences: [Difference] = []
-        func add(_ name: String, _ values: [Double], _ expected: [Float], absolute: Double?) {
+        func add(_ name: String, _ values: [Float], _ expected: [Float], absolute: Double?) {
             let error = relative(values, expected)
             differences.append(
-                precision == .float32
-                    ? absolute.map { Difference(name: name, error: largest(values, expected), tolerance: $0) }
-                        ?? Difference(name: name, error: error, tolerance: 1e-4)
-                    : Difference(name: name, error: error, tolerance: max(3e-2, 2 * (sensitivity[name] ?? 0))))
+                narrow
+                    ? Difference(name: name, error: error, tolerance: max(3e-2, 2 * (sensitivity[name] ?? 0)))
+                    : absolute.map { Difference(name: name, error: largest(values, expected), tolerance: $0) }
+                        ?? Difference(name: name, error: error, tolerance: 1e-4))
         }
         for (number, expected) in try file.floats("adam_losses", shape: [5]).enumerated() {
-            let sum = pass.run(inputs: inputs, targets: targets)
-            let loss = sum.loss / Double(sum.targets)
+            let sum = session.gradient(of: [batch], dropout: nil)
+            let loss = Float(sum.loss / Double(sum.targets))
             if number == 0 {
                 let logits = try file.floats("logits", shape: [steps, batchSize, configuration.vocabulary])
-                add("logits", pass.logits(inputs: inputs), logits, absolute: 1e-4)
+                add("logits", session.logits(inputs), logits, absolute: 1e-4)
                 add("loss", [loss], try file.floats("loss", shape: [1]), absolute: 1e-5)
-                for parameter in parameters.table.parameters {
+                let gradients = session.read(.gradient)
+                for parameter in gradients.table.parameters {
                     add(
-                        "grads.\(parameter.name)", pass.gradient[parameter.name], try gradient(parameter),
-                        absolute: nil)
+                        "grads.\(parameter.name)", gradients[parameter.name], try gradient(parameter), absolute: nil)
                 }
             }
             add("adam_losses[\(number)]", [loss], [expected], absolute: 1e-4)
-            _ = optimizer.update(pass, learningRate: learningRate)
+            _ = optimizer.update(session, learningRate: learningRate)
         }
         return differences
     }
 
-    /// The fixture's model, and a pass for its batch.
-    private func pass(
-        threads: Int, makeExecutor: () -> any Executor, weight: (Float) -> Float = { $0 }
-    ) throws -> (ParameterStore, TrainingPass) {
-        let table = ParameterTable(configuration)
-        let parameters = ParameterStore(table, executor: makeExecutor())
-        for parameter in table.parameters {
+    /// The fixture's model.
+    private func model(weight: (Float) -> Float = { $0 }) throws -> FeedbackModel {
+        var parameters = Parameters(ParameterTable(configuration))
+        for parameter in parameters.table.parameters {
             let values = try file.floats("weights.\(parameter.name)", shape: parameter.shape)
-            parameters[parameter.name] = values.map { Double(weight($0)) }
+            parameters[parameter.name] = values.map(weight)
         }
-        let pass = TrainingPass(
-            parameters, steps: steps, batchSize: batchSize, threads: threads, makeExecutor: makeExecutor)
-        pass.parametersChanged()
-        return (parameters, pass)
+        return FeedbackModel(parameters)
     }
+
+    private var shape: BatchShape { BatchShape(steps: steps, batchSize: batchSize) }
+    private var batch: Batch { Batch(steps: steps, rows: batchSize, inputs: inputs, targets: targets) }
 
     private func gradient(_ parameter: Parameter) throws -> [Float] {
         try file.floats("grads.\(parameter.name)", shape: parameter.shape)
@@ -144,12 +139,13 @@ public struct Fixture {
     private func sensitivity() throws -> [String: Double] {
         var random = RandomSource(seed: 1)
         var largest: [String: Double] = [:]
+        let session = try CPUBackend().training(try model(), shape)
         for _ in 0..<16 {
-            let (parameters, pass) = try pass(
-                threads: 1, makeExecutor: { CPUExecutor() }, weight: { neighbour(of: $0, using: &random) })
-            _ = pass.run(inputs: inputs, targets: targets)
-            for parameter in parameters.table.parameters {
-                let moved = relative(pass.gradient[parameter.name], try gradient(parameter))
+            session.write(try model { neighbour(of: $0, using: &random) }.parameters)
+            _ = session.gradient(of: [batch], dropout: nil)
+            let gradients = session.read(.gradient)
+            for parameter in gradients.table.parameters {
+                let moved = relative(gradients[parameter.name], try gradient(parameter))
                 largest["grads.\(parameter.name)"] = max(largest["grads.\(parameter.name)"] ?? 0, moved)
             }
         }
@@ -171,19 +167,19 @@ func neighbour(of weight: Float, using random: inout RandomSource) -> Float {
 }
 
 /// |a − b|; not a number counts as infinitely far.
-private func distance(_ a: Double, _ b: Double) -> Double {
-    let difference = abs(a - b)
+private func distance(_ a: Float, _ b: Float) -> Double {
+    let difference = abs(Double(a) - Double(b))
     return difference.isNaN ? .infinity : difference
 }
 
 /// max |a − b|.
-private func largest(_ values: [Double], _ expected: [Float]) -> Double {
-    zip(values, expected).reduce(0) { max($0, distance($1.0, Double($1.1))) }
+private func largest(_ values: [Float], _ expected: [Float]) -> Double {
+    zip(values, expected).reduce(0) { max($0, distance($1.0, $1.1)) }
 }
 
 /// ‖a − b‖ / ‖b‖; where b is zero, ‖a‖.
-private func relative(_ values: [Double], _ expected: [Float]) -> Double {
-    let error = zip(values, expected).reduce(0) { $0 + pow(distance($1.0, Double($1.1)), 2) }.squareRoot()
+private func relative(_ values: [Float], _ expected: [Float]) -> Double {
+    let error = zip(values, expected).reduce(0) { $0 + pow(distance($1.0, $1.1), 2) }.squareRoot()
     let norm = expected.reduce(0) { $0 + Double($1) * Double($1) }.squareRoot()
     return norm > 0 ? error / norm : error
 }

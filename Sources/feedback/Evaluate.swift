@@ -81,11 +81,12 @@ struct Evaluate: AsyncParsableCommand {
         let evaluator: Evaluator
         if let precision {
             console.warnIfSlow(precision)
-            let decoder = Decoder(folder.model, memoryWindow: window, precision: precision, threads: threads)
+            let decoder = CPUBackend(threads: threads, decodingPrecision: precision)
+                .decoding(folder.model, memoryWindow: window)
             evaluator = try Evaluator(decoder, stream, reset: reset)
         } else {
             evaluator = try Evaluator(
-                folder.model, stream, memoryWindow: window, reset: reset, threads: threads)
+                folder.model, stream, on: CPUBackend(threads: threads), memoryWindow: window, reset: reset)
         }
         if let note { console.print(note) }
         let start = ContinuousClock.now

@@ -71,8 +71,8 @@ struct Generate: ParsableCommand {
         let (folder, note) = try openModel(try history.folder(of: model))
         let prompt = try promptText()
         var generator = try TextGenerator(
-            folder, prompt: prompt, maxTokens: maxTokens, sampler: sampler, stops: stop.map(unescaped),
-            memoryWindow: memoryWindow, precision: precision, threads: threads)
+            folder, on: CPUBackend(threads: threads, decodingPrecision: precision), prompt: prompt,
+            maxTokens: maxTokens, sampler: sampler, stops: stop.map(unescaped), memoryWindow: memoryWindow)
         if let note { console.print(note) }
         // A terminal is not to be steered by what a model writes; a file gets it as it is.
         let show: (String) -> String = isatty(STDOUT_FILENO) == 1 ? { visible($0) } : { $0 }

@@ -94,12 +94,12 @@ struct Serve: AsyncParsableCommand {
         var options = ModelServer.Options()
         (options.host, options.port) = (host, port)
         (options.batch, options.queue, options.maxTokens) = (batch, queue, maxTokens)
-        (options.precision, options.threads) = (precision, threads)
+        options.backend = CPUBackend(threads: threads, decodingPrecision: precision)
         (options.hosts, options.origins) = (allowHost, allowOrigin)
         options.drainTime = .seconds(drainTime)
         let key = apiKey ?? ProcessInfo.processInfo.environment["FEEDBACK_API_KEY"] ?? ""
         options.apiKey = key.isEmpty ? nil : key
-        let server = ModelServer(
+        let server = try ModelServer(
             models: try open(&console), history: dashboard ? try history.store() : nil, options: options)
         let interruption = Interruption {
             var console = Console()

@@ -200,10 +200,10 @@ struct Train: AsyncParsableCommand {
 private final class Watchers {
     let recorder: RunRecorder?
     private var tensorBoard: TensorBoardWriter?
-    private let model: FeedbackModel
+    private let trainer: Trainer
 
     init(_ command: Train, _ trainer: Trainer, _ folder: URL, _ store: RunStore?, _ console: inout Console) throws {
-        model = trainer.model
+        self.trainer = trainer
         do {
             // Of one folder's runs TensorBoard makes one curve.
             tensorBoard = try command.tensorboard.map {
@@ -225,7 +225,7 @@ private final class Watchers {
     }
 
     func record(_ event: TrainingEvent, _ console: inout Console) {
-        recorder?.record(event, layerWeights: model.layerWeights)
+        recorder?.record(event, layerWeights: trainer.model.layerWeights)
         do { try tensorBoard?.record(event) } catch {
             console.warn("\(error); training goes on without TensorBoard's file")
             tensorBoard = nil

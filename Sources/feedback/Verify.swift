@@ -38,7 +38,8 @@ struct Verify: ParsableCommand {
     }
 
     func run() throws {
-        let differences = try Fixture(contentsOf: URL(filePath: file)).verify(precision: precision)
+        let differences = try Fixture(contentsOf: URL(filePath: file))
+            .verify(on: CPUBackend(threads: 2, precision: precision), narrow: precision != .float32)
         let failed = differences.filter { !$0.passes }
         if json {
             let entries = differences.map {

@@ -1,3 +1,4 @@
+import FeedbackEngine
 import FeedbackTransformer
 import Foundation
 import Testing
@@ -165,7 +166,7 @@ import Testing
                 "model": "tiny", "prompt": .string(text), "max_tokens": 0, "echo": true, "logprobs": 5,
             ])
             let tokens = try tiny.tokenizer.encode(text)
-            let decoder = Decoder(tiny.model)
+            let decoder = CPUBackend().decoding(tiny.model, memoryWindow: tiny.memoryWindow)
             let sequence = decoder.makeSequence()
             let logprobs = answer.json["choices"]!.elements![0]["logprobs"]!
             for (index, token) in tokens.dropLast().enumerated() {

@@ -48,37 +48,36 @@ import Testing
 
         let model = try ModelFolder(contentsOf: URL(filePath: "romeo"))
         var generator = try TextGenerator(
-            model, prompt: "ROMEO:", maxTokens: 300, sampler: Sampler(temperature: 0.8))
+            model, on: CPUBackend(), prompt: "ROMEO:", maxTokens: 300, sampler: Sampler(temperature: 0.8))
         while let text = try generator.next() { print(text, terminator: "") }
     }
 
-    private func engine() {
-        let executor = CPUExecutor()
-        let x = executor.state(2, 3)
-        let y = executor.operand(2, 3)
-        let r = executor.state(2, 1)
-        x.all.values = [1, 2, 3, 4, 5, 9]
-        executor.normalize(x.all, into: y.all, inverseDeviation: r.all)
+    private func engine(_ model: FeedbackModel, _ batch: Batch) throws {
+        let session = try CPUBackend(threads: 2).training(model, BatchShape(steps: 64, batchSize: 12))
+        let sum = session.gradient(of: [batch], dropout: nil)
+        print(sum.loss / Double(sum.targets), session.read(.gradient)["generator.bias"])
     }
 
     private func transformer() throws {
         let folder = try ModelFolder(contentsOf: URL(filePath: "model"))
         var generator = try TextGenerator(
-            folder, prompt: "ROMEO:", maxTokens: 200, sampler: Sampler(temperature: 0.8))
+            folder, on: CPUBackend(), prompt: "ROMEO:", maxTokens: 200, sampler: Sampler(temperature: 0.8))
         while let piece = try generator.next() { print(piece, terminator: "") }
     }
 
     private func embedding() async throws {
         let folder = try ModelFolder(contentsOf: URL(filePath: "runs/demo/checkpoints/best"))
         var generator = try TextGenerator(
-            folder, prompt: "ROMEO:", maxTokens: 300, sampler: Sampler(temperature: 0.8, seed: 1), stops: ["\n\n"])
+            folder, on: CPUBackend(), prompt: "ROMEO:", maxTokens: 300, sampler: Sampler(temperature: 0.8, seed: 1),
+            stops: ["\n\n"])
         while let text = try generator.next() { print(text, terminator: "") }
 
         func stream(_ folder: ModelFolder, _ prompt: String) -> AsyncThrowingStream<String, any Error> {
             AsyncThrowingStream { continuation in
                 let task = Task.detached {
                     do {
-                        var generator = try TextGenerator(folder, prompt: prompt, maxTokens: 300, sampler: Sampler())
+                        var generator = try TextGenerator(
+                            folder, on: CPUBackend(), prompt: prompt, maxTokens: 300, sampler: Sampler())
                         while !Task.isCancelled, let text = try generator.next() { continuation.yield(text) }
                         continuation.finish()
                     } catch {
@@ -90,7 +89,8 @@ import Testing
         }
         for try await text in stream(folder, "JULIET:") { print(text, terminator: "") }
 
-        let decoder = Decoder(folder.model, memoryWindow: folder.memoryWindow, precision: .bfloat16, threads: 2)
+        let decoder = CPUBackend(threads: 2, decodingPrecision: .bfloat16)
+            .decoding(folder.model, memoryWindow: folder.memoryWindow)
         let sequences = [decoder.makeSequence(), decoder.makeSequence()]
         let logits = decoder.step(sequences, tokens: try folder.tokenizer.encode("RJ"))
         var sampler = try Sampler(temperature: 0.8)
@@ -175,7 +175,7 @@ import Testing
 
     private func serving() async throws {
         let folder = try ModelFolder(contentsOf: URL(filePath: "model"))
-        let server = ModelServer(models: ["demo": folder], history: try RunStore(at: RunStore.defaultURL()))
+        let server = try ModelServer(models: ["demo": folder], history: try RunStore(at: RunStore.defaultURL()))
         try await server.run { address in print("listening on \(address)") }
     }
 }

@@ -1,3 +1,4 @@
+import FeedbackEngine
 import FeedbackRuns
 import FeedbackTransformer
 import Foundation
@@ -18,7 +19,7 @@ func serve<Value: Sendable>(
     _ models: [String: ModelFolder] = ["tiny": tiny], history: RunStore? = nil,
     options: ModelServer.Options = settings { _ in }, _ body: (Client) async throws -> Value
 ) async throws -> Value {
-    let server = ModelServer(models: models, history: history, options: options)
+    let server = try ModelServer(models: models, history: history, options: options)
     let (addresses, found) = AsyncStream<String>.makeStream()
     let running = Task { try await server.run { found.yield($0) } }
     let address = await addresses.first { _ in true }!
@@ -44,10 +45,10 @@ let tiny: ModelFolder = {
 /// A model that knows one thing, which token follows each: the next one in a circle. So its greedy text is known.
 func circle(_ tokens: [Int32], _ tokenizer: Tokenizer) -> ModelFolder {
     let size = tokenizer.vocabularySize
-    let model = try! FeedbackModel(
+    var model = try! FeedbackModel(
         ModelConfiguration(layers: 1, dModel: size, heads: 1, dFF: 1, vocabulary: size, positions: 16), seed: 1)
     model.parameters.values = Array(repeating: 0, count: model.parameterCount)
-    var embeddings = Array(repeating: 0.0, count: size * size)
+    var embeddings = Array(repeating: Float(0), count: size * size)
     var generator = embeddings
     for token in 0..<size { embeddings[token * size + token] = 1 }
     for (token, next) in zip(tokens, tokens.dropFirst() + tokens.prefix(1)) {
@@ -72,7 +73,8 @@ func alone(_ folder: ModelFolder, _ prompt: String, _ maxTokens: Int, temperatur
     -> String
 {
     var generator = try TextGenerator(
-        folder, prompt: prompt, maxTokens: maxTokens, sampler: Sampler(temperature: temperature, seed: seed))
+        folder, on: CPUBackend(), prompt: prompt, maxTokens: maxTokens,
+        sampler: Sampler(temperature: temperature, seed: seed))
     var text = ""
     while let piece = try generator.next() { text += piece }
     return text

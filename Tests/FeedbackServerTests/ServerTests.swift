@@ -184,7 +184,7 @@ import Testing
         try await serve { client in
             var options = ModelServer.Options()
             options.port = client.port
-            let second = ModelServer(models: [:], options: options)
+            let second = try ModelServer(models: [:], options: options)
             let error = await #expect(throws: ServerError.self) { try await second.run() }
             #expect(error?.description.contains("choose another --port") == true)
         }

@@ -13,9 +13,9 @@ import Testing
         let model = try FeedbackModel(
             ModelConfiguration(layers: 2, dModel: 32, heads: 2, dFF: 64, vocabulary: tokenizer.vocabularySize), seed: 3)
         let stream = try corpus.stream(.training, tokenizer)
-        let expected = try Evaluator(model, stream, memoryWindow: 20, reset: reset, threads: 1).run()
+        let expected = try Evaluator(model, stream, on: CPUBackend(), memoryWindow: 20, reset: reset).run()
         for precision in DecodingPrecision.allCases {
-            let decoder = Decoder(model, memoryWindow: 20, precision: precision, threads: 2)
+            let decoder = CPUBackend(threads: 2, decodingPrecision: precision).decoding(model, memoryWindow: 20)
             let evaluation = try Evaluator(decoder, stream, reset: reset).run()
             #expect(evaluation.tokens == expected.tokens)
             #expect(abs(evaluation.loss - expected.loss) <= (precision == .float32 ? 1e-5 : 1e-2))
@@ -32,7 +32,7 @@ import Testing
         let backwards = TokenStream(
             inputs: try stream.inputs.reversed(), targets: try stream.targets.reversed())
         func loss(_ stream: TokenStream, reset: Int?) throws -> Double {
-            try Evaluator(model, stream, memoryWindow: 20, reset: reset, threads: 1).run().loss
+            try Evaluator(model, stream, on: CPUBackend(), memoryWindow: 20, reset: reset).run().loss
         }
         #expect(abs(try loss(stream, reset: 1) - loss(backwards, reset: 1)) < 1e-5)
         #expect(abs(try loss(stream, reset: nil) - loss(backwards, reset: nil)) > 1e-3)

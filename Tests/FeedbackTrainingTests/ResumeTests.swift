@@ -179,9 +179,10 @@ import Testing
         let memory = try Safetensors(contentsOf: file)
         #expect(memory.entries["memory.0"]?.shape == [20, 6, 32])
         let values = try memory.floats("memory.0")
-        try Safetensors.write([("memory.0", [20, 6, 32], values.map { -$0 })], to: file)
+        try Safetensors.write([.init(name: "memory.0", shape: [20, 6, 32], values: values.map { -$0 }[...])], to: file)
         #expect(try Trainer(resuming: run, corpus: corpus).trainStep().loss != loss)
-        try Safetensors.write([("memory.0", [20, 5, 32], Array(values.prefix(20 * 5 * 32)))], to: file)
+        try Safetensors.write(
+            [.init(name: "memory.0", shape: [20, 5, 32], values: values.prefix(20 * 5 * 32))], to: file)
         #expect(throws: FileError.self) { try Trainer(resuming: run, corpus: corpus) }
         try FileManager.default.removeItem(at: file)
         #expect(throws: FileError.self) { try Trainer(resuming: run, corpus: corpus) }

@@ -68,7 +68,7 @@ func smallConfiguration() -> RunConfiguration {
         var configuration = smallConfiguration()
         configuration.threads = threads
         configuration.length = .steps(12)
-        func parameters(seed: Int) throws -> [Double] {
+        func parameters(seed: Int) throws -> [Float] {
             configuration.seed = seed
             let trainer = try Trainer(configuration, corpus: corpus)
             try trainer.run()
@@ -144,12 +144,11 @@ func smallConfiguration() -> RunConfiguration {
         let trainer = try Trainer(configuration, corpus: corpus)
         let run = try RunFolder(creating: folder, configuration: configuration)
         defer { try? FileManager.default.removeItem(at: folder) }
-        var before: [Double] = []
+        var before: [Float] = []
         #expect {
             try trainer.run(in: run) { event in
                 guard case .checkpoint(2, _) = event else { return }
-                trainer.model.parameters["generator.bias"][0] = .infinity
-                trainer.parametersChanged()
+                trainer.edit("generator.bias") { [.infinity] + $0.dropFirst() }
                 before = trainer.model.parameters.values
             }
         } throws: { error in
@@ -175,16 +174,15 @@ func smallConfiguration() -> RunConfiguration {
         let trainer = try Trainer(configuration, corpus: corpus)
         _ = try trainer.trainStep()
         let values = trainer.model.parameters["transformer.key.linear.weight"]
-        func scaleKeys(_ scale: Double) {
-            trainer.model.parameters["transformer.key.linear.weight"] = values.map { $0 * scale }
-            trainer.parametersChanged()
+        func scaleKeys(_ scale: Float) {
+            trainer.edit("transformer.key.linear.weight") { _ in values.map { $0 * scale } }
         }
         // Scores of 1e30 are a finite softmax, with a gradient in the values that is not.
         scaleKeys(1e30)
-        let (before, moments) = (trainer.model.parameters.values, trainer.optimizer.m.values)
+        let (before, moments) = (trainer.model.parameters.values, trainer.session.read(.firstMoment).values)
         let skipped = try trainer.trainStep()
         #expect(skipped.loss.isFinite && skipped.gradientNorm == nil && skipped.number == 2)
-        #expect(trainer.model.parameters.values == before && trainer.optimizer.m.values == moments)
+        #expect(trainer.model.parameters.values == before && trainer.session.read(.firstMoment).values == moments)
         #expect(trainer.optimizer.updates == 1)
         for _ in 3...10 { #expect(try trainer.trainStep().gradientNorm == nil) }
 
@@ -210,18 +208,17 @@ func smallConfiguration() -> RunConfiguration {
         let run = try RunFolder(creating: folder, configuration: trainer.configuration)
         defer { try? FileManager.default.removeItem(at: folder) }
         var warnings: [Int: [String]] = [:]
-        var good: [Double] = []
+        var good: [Float] = []
         let ending = try trainer.run(in: run) { event in
             switch event {
             case .step(let step) where [25, 30, 40].contains(step.number):
                 good = trainer.model.parameters["src_embed.weight"]
-                trainer.model.parameters["src_embed.weight"] = good.map { _ in .infinity }
+                trainer.edit("src_embed.weight") { $0.map { _ in .infinity } }
             case .warning(let step, let text):
                 warnings[step, default: []].append(text)
                 // Mended before the next step, and before it is saved.
                 if step == 40 && warnings[40]!.count == 1 { break }
-                trainer.model.parameters["src_embed.weight"] = good
-                trainer.parametersChanged()
+                trainer.edit("src_embed.weight") { _ in good }
             default: break
             }
         }
@@ -253,7 +250,7 @@ func smallConfiguration() -> RunConfiguration {
             try Trainer(configuration, corpus: corpus), try Trainer(configuration, corpus: corpus)
         )
         func stepsAreEqual() throws -> Bool {
-            forgetful.pass.forget()
+            forgetful.session.forget()
             return try one.trainStep().loss == forgetful.trainStep().loss
         }
         #expect(try stepsAreEqual())
@@ -387,5 +384,14 @@ func smallConfiguration() -> RunConfiguration {
             "\($0)".contains("is not empty")
         }
         #expect(throws: FileError.self) { try RunFolder(opening: folder.appending(path: "checkpoints")) }
+    }
+}
+
+extension Trainer {
+    /// Changes a parameter's numbers.
+    fileprivate func edit(_ name: String, _ change: ([Float]) -> [Float]) {
+        var parameters = session.read(.parameters)
+        parameters[name] = change(parameters[name])
+        session.write(parameters)
     }
 }

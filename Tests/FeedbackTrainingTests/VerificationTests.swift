@@ -16,22 +16,22 @@ func fixtureFile(_ name: String) throws -> URL {
 
 @Suite struct VerificationTests {
     @Test(arguments: fixtures, [1, 2, 3]) func floatAgreesWithPyTorch(name: String, threads: Int) throws {
-        for difference in try Fixture(contentsOf: fixtureFile(name)).verify(threads: threads) {
+        for difference in try Fixture(contentsOf: fixtureFile(name)).verify(on: CPUBackend(threads: threads)) {
             #expect(difference.passes, "\(difference.name): \(difference.error)")
         }
     }
 
     @Test(.enabled(if: Precision.bfloat16.isSupported), arguments: fixtures)
     func bfloat16AgreesWithPyTorch(name: String) throws {
-        for difference in try Fixture(contentsOf: fixtureFile(name)).verify(precision: .bfloat16) {
+        for difference in try Fixture(contentsOf: fixtureFile(name)).verify(
+            on: CPUBackend(threads: 2, precision: .bfloat16), narrow: true)
+        {
             #expect(difference.passes, "\(difference.name): \(difference.error)")
         }
     }
 
     @Test(arguments: fixtures) func referenceAgreesWithPyTorch(name: String) throws {
-        for difference in try Fixture(contentsOf: fixtureFile(name)).verify(
-            threads: 1, makeExecutor: { ReferenceExecutor() })
-        {
+        for difference in try Fixture(contentsOf: fixtureFile(name)).verify(on: ReferenceBackend()) {
             #expect(difference.passes, "\(difference.name): \(difference.error)")
         }
     }
@@ -117,7 +117,7 @@ func fixtureFile(_ name: String) throws -> URL {
         let copy = FileManager.default.temporaryDirectory.appending(path: "\(UUID().uuidString).safetensors")
         defer { try? FileManager.default.removeItem(at: copy) }
         try data.write(to: copy)
-        let failed = try Fixture(contentsOf: copy).verify().filter { !$0.passes }.map(\.name)
+        let failed = try Fixture(contentsOf: copy).verify(on: CPUBackend()).filter { !$0.passes }.map(\.name)
         #expect(failed.count == 1)
         #expect(failed.first?.hasPrefix(tensor) == true, "\(failed)")
     }

@@ -34,31 +34,35 @@ struct Wiring: CustomTestStringConvertible {
 
     /// Parameters with nothing left at zero or one, so that every term of every equation counts; small enough that the
     /// recurrence does not amplify rounding errors.
-    func parameters(_ executor: any Executor, seed: UInt64 = 7) -> ParameterStore {
+    func parameters(_ executor: some Executor, seed: UInt64 = 7) -> ParameterStore {
         let store = ParameterStore(ParameterTable(configuration), executor: executor)
-        store.initialize(seed: seed)
+        store.host = Parameters(store.table, seed: seed)
         var random = RandomSource(seed: seed)
         for index in 0..<store.all.count { store.all[index] += 0.3 / Double(dModel).squareRoot() * random.normal() }
         return store
     }
 
     /// Segments of random tokens, one after the other.
-    func batches(_ count: Int, seed: UInt64 = 3) -> [(inputs: [Int32], targets: [Int32])] {
+    func batches(_ count: Int, seed: UInt64 = 3) -> [Batch] {
         var random = RandomSource(seed: seed)
         func tokens() -> [Int32] { (0..<steps * batch).map { _ in Int32(random.below(vocabulary)) } }
-        return (0..<count).map { _ in (tokens(), tokens().enumerated().map { $0 % 7 == 5 ? -1 : $1 }) }
+        return (0..<count).map { _ in
+            Batch(
+                steps: steps, rows: batch, inputs: tokens(),
+                targets: tokens().enumerated().map { $0 % 7 == 5 ? -1 : $1 })
+        }
     }
 
     /// A model in float32 with such parameters.
-    func model(seed: UInt64 = 7) throws -> FeedbackModel {
-        let model = try FeedbackModel(configuration, seed: seed)
-        model.parameters.copy(from: parameters(CPUExecutor(), seed: seed))
-        return model
-    }
+    func model(seed: UInt64 = 7) -> FeedbackModel { FeedbackModel(parameters(CPUExecutor(), seed: seed).host) }
 
-    func pass(_ parameters: ParameterStore, threads: Int = 1, _ make: () -> any Executor) -> TrainingPass {
-        TrainingPass(
-            parameters, steps: steps, batchSize: batch, carry: carry, threads: threads, makeExecutor: make)
+    var shape: BatchShape { BatchShape(steps: steps, batchSize: batch, carry: carry) }
+
+    func pass<E: Executor>(_ parameters: ParameterStore, threads: Int = 1, _ make: @escaping () -> E) -> TrainingPass<E>
+    {
+        let pass = TrainingPass(parameters, shape, threads: threads, makeExecutor: make)
+        pass.parametersChanged()
+        return pass
     }
 
     static let all: [Wiring] = MemoryRouting.allCases.flatMap { memory in

@@ -1,3 +1,4 @@
+import FeedbackEngine
 import FeedbackRuns
 import FeedbackServer
 import FeedbackTransformer
@@ -51,8 +52,9 @@ struct Subject: Sendable {
             try write(file)
             return Array(try Data(contentsOf: file))
         }
-        let tensors: [(name: String, shape: [Int], values: [Float])] = [
-            ("b", [2, 3], [1, 2, 3, 4, 5, 6]), ("a", [], [0]), ("none", [0, 4], []),
+        let tensors: [Safetensors.Tensor] = [
+            .init(name: "b", shape: [2, 3], values: [1, 2, 3, 4, 5, 6]), .init(name: "a", shape: [], values: [0]),
+            .init(name: "none", shape: [0, 4], values: []),
         ]
         let fixture = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .appending(path: "FeedbackTrainingTests/Fixtures/feedback-kv.safetensors")
@@ -61,7 +63,8 @@ struct Subject: Sendable {
         @Sendable func generate(_ folder: URL) throws {
             let folder = try ModelFolder(contentsOf: folder)
             var generator = try TextGenerator(
-                folder, prompt: folder.tokenizer.decode([0]), maxTokens: 3, sampler: Sampler(temperature: 0.8, seed: 1))
+                folder, on: CPUBackend(), prompt: folder.tokenizer.decode([0]), maxTokens: 3,
+                sampler: Sampler(temperature: 0.8, seed: 1))
             while try generator.next() != nil {}
         }
         return [
@@ -77,7 +80,7 @@ struct Subject: Sendable {
             },
             try Subject("fixture", [Array(try Data(contentsOf: fixture))]) { input in
                 try Data(input).write(to: file)
-                _ = try Fixture(contentsOf: file).verify(threads: 1)
+                _ = try Fixture(contentsOf: file).verify(on: CPUBackend())
             },
             try Subject(
                 "tokenizer.json",
@@ -183,7 +186,7 @@ struct Subject: Sendable {
         try train(in: folder.appending(path: "served"), TextCorpus(name: "text", text: text), history: history) { _ in }
         var options = ModelServer.Options()
         (options.port, options.maxTokens) = (0, 24)
-        let server = ModelServer(models: ["tiny": try tiny()], history: history, options: options)
+        let server = try ModelServer(models: ["tiny": try tiny()], history: history, options: options)
         let (addresses, found) = AsyncStream<String>.makeStream()
         Task { try await server.run { found.yield($0) } }
         guard let port = await addresses.first(where: { _ in true })?.split(separator: ":").last.flatMap({ UInt16($0) })

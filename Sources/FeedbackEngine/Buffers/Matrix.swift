@@ -2,20 +2,20 @@ import Foundation
 
 /// Parameters, gradients, the residual stream and everything that is accumulated: `Float` on the CPU, `Double` in the
 /// reference.
-public enum State {}
+package enum State {}
 
 /// What enters a matrix product and is kept for the backward pass: keys, values, queries, normalised activations.
-public enum Operand {}
+package enum Operand {}
 
 /// A view of row-major numbers in an executor's memory, `[rows, columns]`.
 ///
 /// The role says what the numbers are for; the executor that allocated them knows their type. A view owns no memory and takes
 /// no lock: whoever gives views to several threads must see that no two write in the same place.
-public struct Matrix<Role>: @unchecked Sendable {
+package struct Matrix<Role>: @unchecked Sendable {
     package let base: UnsafeMutableRawPointer
     package let elementSize: Int
-    public let rows: Int
-    public let columns: Int
+    package let rows: Int
+    package let columns: Int
 
     package init(base: UnsafeMutableRawPointer, elementSize: Int, rows: Int, columns: Int) {
         self.base = base
@@ -24,10 +24,10 @@ public struct Matrix<Role>: @unchecked Sendable {
         self.columns = columns
     }
 
-    public var count: Int { rows * columns }
+    package var count: Int { rows * columns }
 
     /// The rows of a range, as a view of the same memory.
-    public func rows(_ range: Range<Int>) -> Matrix {
+    package func rows(_ range: Range<Int>) -> Matrix {
         assert(range.lowerBound >= 0 && range.upperBound <= rows, "rows \(range) of \(rows)")
         return Matrix(
             base: base + range.lowerBound * columns * elementSize, elementSize: elementSize, rows: range.count,
@@ -35,27 +35,27 @@ public struct Matrix<Role>: @unchecked Sendable {
     }
 
     /// The same numbers in another shape.
-    public func shaped(_ rows: Int, _ columns: Int) -> Matrix {
+    package func shaped(_ rows: Int, _ columns: Int) -> Matrix {
         precondition(rows * columns == count, "\(self.rows)×\(self.columns) numbers do not fill \(rows)×\(columns)")
         return Matrix(base: base, elementSize: elementSize, rows: rows, columns: columns)
     }
 
     /// A range of the numbers in row-major order, as one row.
-    public func elements(_ range: Range<Int>) -> Matrix {
+    package func elements(_ range: Range<Int>) -> Matrix {
         precondition(range.lowerBound >= 0 && range.upperBound <= count, "elements \(range) of \(count)")
         return Matrix(
             base: base + range.lowerBound * elementSize, elementSize: elementSize, rows: 1, columns: range.count)
     }
 
     /// Copies rows of this matrix to where row `to` is; the two may overlap.
-    public func moveRows(_ range: Range<Int>, to: Int) {
+    package func moveRows(_ range: Range<Int>, to: Int) {
         precondition(range.lowerBound >= 0 && range.upperBound <= rows && to >= 0 && to + range.count <= rows)
         let bytes = columns * elementSize
         (base + to * bytes).copyMemory(from: base + range.lowerBound * bytes, byteCount: range.count * bytes)
     }
 
     /// Sets every number to zero.
-    public func clear() {
+    package func clear() {
         base.initializeMemory(as: UInt8.self, repeating: 0, count: count * elementSize)
     }
 
@@ -79,7 +79,7 @@ public struct Matrix<Role>: @unchecked Sendable {
     }
 
     /// The numbers in row-major order.
-    public var values: [Double] {
+    package var values: [Double] {
         get {
             elementSize == MemoryLayout<Double>.size
                 ? Array(UnsafeBufferPointer(start: doubles, count: count)) : (0..<count).map { self[$0] }
@@ -91,7 +91,7 @@ public struct Matrix<Role>: @unchecked Sendable {
     }
 
     /// One number in row-major order. For tests, setup and small work; operations never go through here.
-    public subscript(index: Int) -> Double {
+    package subscript(index: Int) -> Double {
         get {
             precondition(index >= 0 && index < count)
             return switch elementSize {
@@ -121,8 +121,8 @@ package func bfloat16(_ value: Float) -> UInt16 {
 ///
 /// Kernels read and write whole vectors, so 128 bytes on either side belong to the buffer too. Pages that are never
 /// written take no memory.
-public final class Buffer<Role>: @unchecked Sendable {
-    public let all: Matrix<Role>
+package final class Buffer<Role>: @unchecked Sendable {
+    package let all: Matrix<Role>
     private let allocation: UnsafeMutableRawPointer
     private static var margin: Int { 128 }
 
@@ -140,5 +140,5 @@ public final class Buffer<Role>: @unchecked Sendable {
 
     deinit { free(allocation) }
 
-    public func rows(_ range: Range<Int>) -> Matrix<Role> { all.rows(range) }
+    package func rows(_ range: Range<Int>) -> Matrix<Role> { all.rows(range) }
 }

@@ -1,40 +1,12 @@
 import CKernels
 import COneDNN
 
-/// The type of an executor's operands: what enters its matrix products and is kept for the backward pass.
-///
-/// Parameters, the residual stream, gradients and all sums are float32 either way.
-public enum Precision: String, CaseIterable, Sendable {
-    case float32
-    case bfloat16
-
-    /// Whether this CPU and this oneDNN compute in this type.
-    public var isSupported: Bool { self == .float32 || feedback_has_fast(FEEDBACK_BFLOAT16) != 0 }
-
-    var format: feedback_format { self == .bfloat16 ? FEEDBACK_BFLOAT16 : FEEDBACK_FLOAT32 }
-
-    /// The speed of products in this type, divided by their speed in float32: measured when called, in some milliseconds, in
-    /// the shape of a recurrent step. Some CPUs that multiply bfloat16 are no faster at it.
-    public func speedOverFloat32() -> Double {
-        let times = [self, .float32].map { precision in
-            let executor = CPUExecutor(precision)
-            let map = executor.makeLinear(inputs: 512, outputs: 512)
-            let weight = executor.state(512, 512)
-            executor.pack(map, weight: weight.all, bias: nil, norm: nil, scale: 1)
-            let (x, y) = (executor.operand(16, 512), executor.state(16, 512))
-            return (0..<12).map { _ in
-                ContinuousClock().measure { executor.linear(x.all, map, into: y.all) }
-            }.min()!
-        }
-        return times[1] / times[0]
-    }
-}
-
 /// The fast executor: oneDNN's matrix products on weights packed once, and vector kernels, on one thread.
 ///
 /// Several of these, one a thread, work on rows of their own; they share nothing but packed weights, which they only read.
-public final class CPUExecutor: Executor {
-    public let precision: Precision
+package final class CPUExecutor: Executor {
+    package let precision: Precision
+    package var recorder: Recorder<CPULinear>?
     /// On operands, and on what is float32 in any precision.
     let kernels, float32: feedback_kernels
     /// Every product this executor has prepared, by linear map; creating one costs far more than running it.
@@ -79,7 +51,7 @@ public final class CPUExecutor: Executor {
     }
 
     /// Call on the thread that will use the executor: from then on oneDNN runs on that thread alone.
-    public convenience init(_ precision: Precision = .float32) { self.init(precision, products: .best(precision)) }
+    package convenience init(_ precision: Precision = .float32) { self.init(precision, products: .best(precision)) }
 
     package init(_ precision: Precision, products: Products) {
         precondition(
@@ -106,22 +78,22 @@ public final class CPUExecutor: Executor {
         return scores!.all
     }
 
-    public func state(_ rows: Int, _ columns: Int) -> Buffer<State> {
+    package func state(_ rows: Int, _ columns: Int) -> Buffer<State> {
         Buffer(elementSize: MemoryLayout<Float>.size, rows: rows, columns: columns)
     }
-    public func operand(_ rows: Int, _ columns: Int) -> Buffer<Operand> {
+    package func operand(_ rows: Int, _ columns: Int) -> Buffer<Operand> {
         Buffer(
             elementSize: isNarrow ? MemoryLayout<UInt16>.size : MemoryLayout<Float>.size, rows: rows, columns: columns)
     }
-    public func convert(_ x: Matrix<State>, into y: Matrix<Operand>) {
+    package func convert(_ x: Matrix<State>, into y: Matrix<Operand>) {
         assert(x.count == y.count)
         kernels.narrow(x.floats, x.count, y.base)
     }
-    public func copy(_ x: Matrix<State>, into y: Matrix<State>) {
+    package func copy(_ x: Matrix<State>, into y: Matrix<State>) {
         assert(x.count == y.count)
         y.floats.update(from: x.floats, count: x.count)
     }
-    public func add(_ x: Matrix<State>, accumulatingInto y: Matrix<State>) {
+    package func add(_ x: Matrix<State>, accumulatingInto y: Matrix<State>) {
         assert(x.count == y.count)
         feedback_add(x.floats, x.count, y.floats)
     }

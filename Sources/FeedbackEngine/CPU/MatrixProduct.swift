@@ -48,7 +48,8 @@ private enum PackedWeights {
 }
 
 /// W' packed twice: for x W'ᵀ and for dy W'.
-final class CPULinear: PackedLinear, @unchecked Sendable {
+package final class CPULinear: PackedLinear, @unchecked Sendable {  // written by `pack` alone
+    package let inputs, outputs: Int
     private static let counter = Atomic<Int>(0)
     /// The index of this map's products in every executor.
     let number = counter.add(1, ordering: .relaxed).oldValue
@@ -61,7 +62,7 @@ final class CPULinear: PackedLinear, @unchecked Sendable {
         forward = PackedWeights(k: inputs, n: outputs, executor)
         backward = PackedWeights(k: outputs, n: inputs, executor)
         bias = Buffer(elementSize: MemoryLayout<Float>.size, rows: 1, columns: wholePanels(outputs))
-        super.init(inputs: inputs, outputs: outputs)
+        (self.inputs, self.outputs) = (inputs, outputs)
     }
 
     deinit {
@@ -103,10 +104,9 @@ extension CPUExecutor {
 
     /// y = x W'ᵀ + b'; max(0, that) where `rectified`; added to y where `accumulate`.
     private func multiply<Y>(
-        _ x: Matrix<Operand>, _ linear: PackedLinear, into y: Matrix<Y>, rectified: Bool = false,
+        _ x: Matrix<Operand>, _ linear: CPULinear, into y: Matrix<Y>, rectified: Bool = false,
         accumulate: Bool = false
     ) {
-        let linear = unsafeDowncast(linear, to: CPULinear.self)
         assert(x.columns == linear.inputs && y.columns == linear.outputs)
         multiply(
             x, linear, linear.forward, bias: linear.bias.all.floats, into: y, rectified: rectified,
@@ -116,9 +116,8 @@ extension CPUExecutor {
 
     /// dx = dy W'; added to dx where `accumulate`.
     private func multiplyBackward<Y>(
-        _ dy: Matrix<Operand>, _ linear: PackedLinear, into dx: Matrix<Y>, accumulate: Bool = false
+        _ dy: Matrix<Operand>, _ linear: CPULinear, into dx: Matrix<Y>, accumulate: Bool = false
     ) {
-        let linear = unsafeDowncast(linear, to: CPULinear.self)
         assert(dy.columns == linear.outputs && dx.columns == linear.inputs)
         multiply(
             dy, linear, linear.backward, bias: nil, into: dx, rectified: false, accumulate: accumulate,
@@ -156,14 +155,13 @@ extension CPUExecutor {
         }
     }
 
-    public func makeLinear(inputs: Int, outputs: Int) -> PackedLinear {
+    package func makeLinear(inputs: Int, outputs: Int) -> CPULinear {
         CPULinear(inputs: inputs, outputs: outputs, self)
     }
 
-    public func pack(
-        _ linear: PackedLinear, weight: Matrix<State>, bias: Matrix<State>?, norm: NormParameters?, scale: Double
+    package func pack(
+        _ linear: CPULinear, weight: Matrix<State>, bias: Matrix<State>?, norm: NormParameters?, scale: Double
     ) {
-        let linear = unsafeDowncast(linear, to: CPULinear.self)
         precondition(weight.rows == linear.outputs && weight.columns == linear.inputs)
         if packing.map({ $0.folded.all.count < weight.count }) ?? true {
             packing = (state(1, weight.count), operand(1, weight.count))
@@ -181,30 +179,43 @@ extension CPUExecutor {
         linear.backward.pack(folded, operands, k: linear.outputs, n: linear.inputs, transposed: false, precision)
     }
 
-    public func linear(_ x: Matrix<Operand>, _ linear: PackedLinear, into y: Matrix<Operand>, rectified: Bool) {
-        multiply(x, linear, into: y, rectified: rectified)
+    package func linear(_ x: Matrix<Operand>, _ linear: CPULinear, into y: Matrix<Operand>, rectified: Bool) {
+        recorded(.forwardToOperand(rectified: rectified), linear, rows: x.rows) {
+            multiply(x, linear, into: y, rectified: rectified)
+        }
     }
-    public func linear(_ x: Matrix<Operand>, _ linear: PackedLinear, into y: Matrix<State>) {
-        multiply(x, linear, into: y)
+    package func linear(_ x: Matrix<Operand>, _ linear: CPULinear, into y: Matrix<State>) {
+        recorded(.forward(accumulates: false), linear, rows: x.rows) { multiply(x, linear, into: y) }
     }
-    public func linear(_ x: Matrix<Operand>, _ linear: PackedLinear, accumulatingInto y: Matrix<State>) {
-        multiply(x, linear, into: y, accumulate: true)
+    package func linear(_ x: Matrix<Operand>, _ linear: CPULinear, accumulatingInto y: Matrix<State>) {
+        recorded(.forward(accumulates: true), linear, rows: x.rows) { multiply(x, linear, into: y, accumulate: true) }
     }
-    public func linearBackward(_ dy: Matrix<Operand>, _ linear: PackedLinear, into dx: Matrix<Operand>) {
-        multiplyBackward(dy, linear, into: dx)
+    package func linearBackward(_ dy: Matrix<Operand>, _ linear: CPULinear, into dx: Matrix<Operand>) {
+        recorded(.backwardToOperand, linear, rows: dy.rows) { multiplyBackward(dy, linear, into: dx) }
     }
-    public func linearBackward(_ dy: Matrix<Operand>, _ linear: PackedLinear, into dx: Matrix<State>) {
-        multiplyBackward(dy, linear, into: dx)
+    package func linearBackward(_ dy: Matrix<Operand>, _ linear: CPULinear, into dx: Matrix<State>) {
+        recorded(.backward(accumulates: false), linear, rows: dy.rows) { multiplyBackward(dy, linear, into: dx) }
     }
-    public func linearBackward(_ dy: Matrix<Operand>, _ linear: PackedLinear, accumulatingInto dx: Matrix<State>) {
-        multiplyBackward(dy, linear, into: dx, accumulate: true)
+    package func linearBackward(_ dy: Matrix<Operand>, _ linear: CPULinear, accumulatingInto dx: Matrix<State>) {
+        recorded(.backward(accumulates: true), linear, rows: dy.rows) {
+            multiplyBackward(dy, linear, into: dx, accumulate: true)
+        }
     }
 
-    public func linearGradients(
-        _ dy: Matrix<Operand>, _ x: Matrix<Operand>, _ linear: PackedLinear, accumulatingInto dWeight: Matrix<State>,
+    package func linearGradients(
+        _ dy: Matrix<Operand>, _ x: Matrix<Operand>, _ linear: CPULinear, accumulatingInto dWeight: Matrix<State>,
         dBias: Matrix<State>?
     ) {
-        let linear = unsafeDowncast(linear, to: CPULinear.self)
+        recorded(.gradient, linear, rows: dy.rows) {
+            multiplyGradients(dy, x, linear, accumulatingInto: dWeight, dBias: dBias)
+        }
+    }
+
+    /// dW' += dyᵀ x, and db' += Σ_n dy_n.
+    private func multiplyGradients(
+        _ dy: Matrix<Operand>, _ x: Matrix<Operand>, _ linear: CPULinear, accumulatingInto dWeight: Matrix<State>,
+        dBias: Matrix<State>?
+    ) {
         assert(dy.rows == x.rows && dWeight.rows == dy.columns && dWeight.columns == x.columns)
         if dy.rows == 0 { return }
         let product = product(linear, .gradient, rows: dy.rows) {
@@ -219,7 +230,7 @@ extension CPUExecutor {
             dy.pointer(dy.columns - dBias.count), dy.rows, dy.columns, dBias.count, dBias.floats)
     }
 
-    public func unfold(
+    package func unfold(
         _ dWeight: Matrix<State>, dBias: Matrix<State>?, weight: Matrix<State>, norm: NormParameters?, scale: Double,
         accumulatingInto dNorm: NormParameters?
     ) {

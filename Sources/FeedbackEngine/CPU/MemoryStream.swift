@@ -3,14 +3,14 @@ import Synchronization
 
 /// Measures how fast threads read memory of a given size again and again: the rate of whichever cache it fits in, or of
 /// main memory.
-public final class MemoryStream: Sendable {
-    public let bytes: Int
+package final class MemoryStream: Sendable {
+    package let bytes: Int
     private let shares: [Buffer<State>]
     private let pool: WorkerPool
     private let checksum = Atomic<UInt32>(0)
 
     /// Every thread reads a share of its own.
-    public init(bytes: Int, threads: Int) {
+    package init(bytes: Int, threads: Int) {
         precondition(bytes > 0 && threads > 0)
         let share = max(512, (bytes / threads + 511) & ~511)
         pool = WorkerPool(count: threads)
@@ -21,7 +21,7 @@ public final class MemoryStream: Sendable {
     }
 
     /// One measurement, of about a quarter of a gigabyte.
-    public func bytesPerSecond() -> Double {
+    package func bytesPerSecond() -> Double {
         let passes = max(2, 1 << 28 / bytes)
         let start = ContinuousClock.now
         pool.run { worker in

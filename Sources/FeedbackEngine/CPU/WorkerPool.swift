@@ -9,8 +9,8 @@ import Synchronization
 /// job, spins for about a tenth of a millisecond and then sleeps. To sleep at once would take longer than most waits: the
 /// phases of a decoding step last microseconds, those between training steps little more. To spin on would burn a core while
 /// there is nothing to do, and keep it from the very thread that is waited for where other programs want the cores too.
-public final class WorkerPool: Sendable {
-    public let count: Int
+package final class WorkerPool: Sendable {
+    package let count: Int
     private let state: Shared
 
     private final class Shared: @unchecked Sendable {
@@ -104,7 +104,7 @@ public final class WorkerPool: Sendable {
     }
 
     /// A pool of one is the calling thread.
-    public init(count: Int) {
+    package init(count: Int) {
         precondition(count > 0, "a pool needs a thread, not \(count)")
         self.count = count
         state = Shared(count: count)
@@ -122,10 +122,10 @@ public final class WorkerPool: Sendable {
     }
 
     /// Keeps oneDNN to the calling thread: what this thread runs from now on uses no other.
-    public static func bindToThisThread() { onednn_use_one_thread() }
+    package static func bindToThisThread() { onednn_use_one_thread() }
 
     /// Runs `body(0)` on the calling thread and `body(1)` … `body(count − 1)` on the others; returns when all are done.
-    public func run(_ body: @Sendable (Int) -> Void) {
+    package func run(_ body: @Sendable (Int) -> Void) {
         Self.bindToThisThread()
         if count == 1 { return body(0) }
         withoutActuallyEscaping(body) { body in
@@ -138,5 +138,5 @@ public final class WorkerPool: Sendable {
     }
 
     /// Waits in `body(part)` until all have come here.
-    public func barrier(_ part: Int) { state.barrier(part) }
+    package func barrier(_ part: Int) { state.barrier(part) }
 }

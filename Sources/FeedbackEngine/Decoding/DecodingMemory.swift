@@ -7,8 +7,8 @@ import Foundation
 // keys [H][slots / 16][groups over K][16], values [H][slots / g][K rounded up to 16] with g slots in a group.
 
 /// The keys and values of one sequence, as a view.
-public struct DecodingMemory: @unchecked Sendable {
-    public let slots: Int
+package struct DecodingMemory: @unchecked Sendable {
+    package let slots: Int
     private let heads: Int
     private let headSize: Int
     private let format: feedback_format
@@ -16,7 +16,7 @@ public struct DecodingMemory: @unchecked Sendable {
     /// How many groups the keys, and the values, of one head take.
     private let keyGroups, valueGroups: Int
 
-    public init(slots: Int, heads: Int, headSize: Int, precision: DecodingPrecision, in arena: DecodingArena) {
+    package init(slots: Int, heads: Int, headSize: Int, precision: DecodingPrecision, in arena: DecodingArena) {
         self.slots = feedback_padded(slots)
         self.heads = heads
         self.headSize = headSize
@@ -28,7 +28,7 @@ public struct DecodingMemory: @unchecked Sendable {
     }
 
     /// Writes the keys and values of some heads, from one row each of [D] or more columns, into a slot.
-    public func append(keys k: Matrix<State>, values v: Matrix<State>, heads range: Range<Int>, slot: Int) {
+    package func append(keys k: Matrix<State>, values v: Matrix<State>, heads range: Range<Int>, slot: Int) {
         precondition(slot >= 0 && slot < slots && range.upperBound <= heads)
         for h in range {
             feedback_remember(
@@ -38,7 +38,7 @@ public struct DecodingMemory: @unchecked Sendable {
     }
 
     /// Copies some slots, from a multiple of 16 on, to the first slots of another memory or of this one.
-    public func copy(slots range: Range<Int>, into other: DecodingMemory) {
+    package func copy(slots range: Range<Int>, into other: DecodingMemory) {
         precondition(range.lowerBound % 16 == 0 && range.count <= other.slots && range.upperBound <= slots)
         let (first, count) = (range.lowerBound, feedback_padded(range.count))
         for h in 0..<heads {
@@ -53,7 +53,7 @@ public struct DecodingMemory: @unchecked Sendable {
 
     /// c = attention of one row's query over the slots, for one head. Meanwhile the same head's keys in `next`, the memory to
     /// be read after this one, are fetched. `scratch` has at least `scratchColumns` numbers.
-    public func attend(
+    package func attend(
         _ q: Matrix<State>, head h: Int, slots visible: Range<Int>, _ positions: DecodingPositions,
         scratch: Matrix<State>, next: DecodingMemory?, into context: Matrix<State>
     ) {
@@ -69,15 +69,15 @@ public struct DecodingMemory: @unchecked Sendable {
     }
 
     /// The numbers of scratch memory that `attend` needs.
-    public static func scratchColumns(slots: Int, headSize: Int) -> Int {
+    package static func scratchColumns(slots: Int, headSize: Int) -> Int {
         feedback_padded(headSize) + 2 * (feedback_padded(slots) + 32)
     }
 }
 
 /// U, in groups over the head, and S̃, for offsets up to `reach`, as a view. Offset o is at column 16 + reach − o; the 16
 /// columns on either side are zero.
-public struct DecodingPositions: @unchecked Sendable {
-    public let reach: Int
+package struct DecodingPositions: @unchecked Sendable {
+    package let reach: Int
     let attend: feedback_attend_memory
     let bias: Matrix<State>
     private let embeddings: Groups
@@ -85,7 +85,7 @@ public struct DecodingPositions: @unchecked Sendable {
     var columns: Int { reach + 32 }
 
     /// From U [reach, D] and S [reach, H] as `AttentionOperations.pack`.
-    public init(
+    package init(
         embeddings u: Matrix<State>, bias s: Matrix<State>, queryBias: Matrix<State>, scale: Double,
         precision: DecodingPrecision, portable: Bool = false, in arena: DecodingArena
     ) {

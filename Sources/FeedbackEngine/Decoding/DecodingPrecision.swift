@@ -55,10 +55,16 @@ package func decodingState(_ rows: Int, _ columns: Int) -> Buffer<State> {
 
 /// Owns the memory that a decoder's views point into, which lives as long as the arena. The views count no references:
 /// threads that count those to one object wait for each other longer than a small product takes.
-public final class DecodingArena {
+package final class DecodingArena {
     private var owned: [AnyObject] = []
 
-    public init() {}
+    package init() {}
+
+    /// The buffer's numbers, which are the arena's own from now on.
+    func keep(_ buffer: Buffer<State>) -> Matrix<State> {
+        owned.append(buffer)
+        return buffer.all
+    }
 
     func groups(_ count: Int) -> Groups {
         let buffer = groupBuffer(count)
@@ -66,11 +72,7 @@ public final class DecodingArena {
         return buffer.all.groups
     }
 
-    package func state(_ rows: Int, _ columns: Int) -> Matrix<State> {
-        let buffer = decodingState(rows, columns)
-        owned.append(buffer)
-        return buffer.all
-    }
+    package func state(_ rows: Int, _ columns: Int) -> Matrix<State> { keep(decodingState(rows, columns)) }
 }
 
 extension Matrix<State> {

@@ -13,21 +13,21 @@ import CKernels
 // has the same bits alone, in any batch, and on any number of threads.
 
 /// W' and b' in panels, as a view.
-public struct PanelLinear: @unchecked Sendable {
-    public let inputs: Int
-    public let outputs: Int
+package struct PanelLinear: @unchecked Sendable {
+    package let inputs: Int
+    package let outputs: Int
     private let panels: feedback_panels
     private let kernel: feedback_multiply
 
     /// The columns of a result that are one thread's part: whole panels.
-    public static func columns(of outputs: Int, part: Int, of parts: Int) -> Range<Int> {
+    package static func columns(of outputs: Int, part: Int, of parts: Int) -> Range<Int> {
         func bound(_ part: Int) -> Int { min(outputs, wholePanels(outputs) / 32 * part / parts * 32) }
         return bound(part)..<bound(part + 1)
     }
 
     /// Packs a map; its arguments are those of `LinearOperations.pack`. Where `portable` is true, products do without the CPU's
     /// instructions for dot products.
-    public init(
+    package init(
         weight: Matrix<State>, bias: Matrix<State>?, norm: NormParameters?, scale: Double = 1,
         precision: DecodingPrecision, portable: Bool = false, in arena: DecodingArena
     ) {
@@ -63,7 +63,7 @@ public struct PanelLinear: @unchecked Sendable {
     }
 
     /// What becomes of a result.
-    public enum Finish {
+    package enum Finish {
         case store, storeRectified, add
         var kernel: feedback_finish {
             switch self {
@@ -75,7 +75,7 @@ public struct PanelLinear: @unchecked Sendable {
     }
 
     /// One thread's part of a product: its columns of y.
-    public func multiply(_ x: EncodedRows, part: Int, of parts: Int, _ finish: Finish, into y: Matrix<State>) {
+    package func multiply(_ x: EncodedRows, part: Int, of parts: Int, _ finish: Finish, into y: Matrix<State>) {
         let own = Self.columns(of: outputs, part: part, of: parts)
         assert(x.groups == panels.groups && y.columns == outputs && y.rows >= x.rows)
         let product = feedback_product(
@@ -88,7 +88,7 @@ public struct PanelLinear: @unchecked Sendable {
 }
 
 /// One thread's inputs of a product, encoded in a precision, and the memory for them.
-public final class EncodedRows {
+package final class EncodedRows {
     private let format: feedback_format
     private let float32 = feedback_kernels_of(FEEDBACK_FLOAT32, 1)
     let numbers: Buffer<Operand>
@@ -99,7 +99,7 @@ public final class EncodedRows {
     private(set) var rows = 0
     private(set) var groups = 0
 
-    public init(rows: Int, columns: Int, precision: DecodingPrecision, portable: Bool = false) {
+    package init(rows: Int, columns: Int, precision: DecodingPrecision, portable: Bool = false) {
         format = precision.weights(portable: portable)
         let groups = feedback_groups(format, columns)
         numbers = groupBuffer(rows * groups)
@@ -111,7 +111,7 @@ public final class EncodedRows {
     }
 
     /// Encodes the first `columns` numbers of each of the first `rows` rows of x, normalised (E2) where asked.
-    public func encode(_ x: Matrix<State>, rows: Int, columns: Int, normalizing: Bool = false) {
+    package func encode(_ x: Matrix<State>, rows: Int, columns: Int, normalizing: Bool = false) {
         self.rows = rows
         groups = feedback_groups(format, columns)
         assert(rows <= x.rows && columns <= x.columns && rows * groups <= numbers.all.count)

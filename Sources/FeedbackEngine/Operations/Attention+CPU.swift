@@ -1,10 +1,13 @@
 import CKernels
+import FeedbackTransformer
 import Foundation
 
 // The equations of Attention.swift, a row and a head at a time, on the layouts that the kernels want (CKernels.h).
 // Both passes read keys and values in two directions, over slots and over the head, so training keeps each in both.
 
-final class CPUMemory: AttentionMemory, @unchecked Sendable {
+package final class CPUMemory: AttentionMemory {
+    package var rows: Int
+    let slots, heads, headSize: Int
     let keysOverSlots: Buffer<Operand>
     let valuesOverHead: Buffer<Operand>
     /// Kept for training only.
@@ -23,7 +26,7 @@ final class CPUMemory: AttentionMemory, @unchecked Sendable {
         valuesOverSlots = training ? executor.operand(rows, perRow * sizeOverSlots) : nil
         dKeys = training ? executor.state(rows, perRow * sizeOverHead) : nil
         dValues = training ? executor.state(rows, perRow * sizeOverHead) : nil
-        super.init(rows: rows, slots: slots, heads: heads, headSize: headSize)
+        (self.rows, self.slots, self.heads, self.headSize) = (rows, slots, heads, headSize)
     }
 
     /// Where a row's head begins in a layout with lanes over slots.
@@ -33,7 +36,8 @@ final class CPUMemory: AttentionMemory, @unchecked Sendable {
 }
 
 /// U and S̃; offset o is at column reach − o of every table, and a margin of columns on either side is zero.
-final class CPUPositions: PackedPositions, @unchecked Sendable {
+package final class CPUPositions: Sendable {
+    let heads, headSize, reach: Int
     static var margin: Int { 16 }
     /// Uᵀ [H, K, columns], in pairs [H, K / 2, columns, 2].
     let overSlots: Buffer<Operand>
@@ -53,7 +57,7 @@ final class CPUPositions: PackedPositions, @unchecked Sendable {
         overHead = (0..<(executor.isNarrow ? 2 : 1)).map { _ in
             executor.operand(heads * columns, feedback_padded(headSize))
         }
-        super.init(heads: heads, headSize: headSize, reach: reach)
+        (self.heads, self.headSize, self.reach) = (heads, headSize, reach)
     }
 
     /// Where in the table over the head slot 0 has its position, for a step that sees slots up to `end`.
@@ -69,54 +73,53 @@ extension CPUExecutor {
     /// The numbers of a head: in bfloat16, where they are kept in pairs, rounded up to whole pairs.
     func paired(_ headSize: Int) -> Int { isNarrow ? (headSize + 1) & ~1 : headSize }
 
-    public func makeMemory(rows: Int, slots: Int, heads: Int, headSize: Int, training: Bool) -> AttentionMemory {
+    package func makeMemory(rows: Int, slots: Int, heads: Int, headSize: Int, training: Bool) -> CPUMemory {
         CPUMemory(rows: rows, slots: slots, heads: heads, headSize: headSize, training: training, executor: self)
     }
-    public func makePositions(heads: Int, headSize: Int, reach: Int) -> PackedPositions {
+    package func makePositions(heads: Int, headSize: Int, reach: Int) -> CPUPositions {
         CPUPositions(heads: heads, headSize: headSize, reach: reach, executor: self)
     }
-    public func makePositionGradients(heads: Int, headSize: Int, reach: Int) -> PositionGradients {
+    package func makePositionGradients(heads: Int, headSize: Int, reach: Int) -> PositionGradients {
         PositionGradients(embeddings: state(heads * reach, feedback_padded(headSize)), bias: state(heads, reach))
     }
     /// The slots, and 16 zeros before and behind that the gathering kernels may read.
-    public func scoreColumns(slots: Int) -> Int { feedback_padded(slots) + 32 }
-    public var scoreMargin: Int { 16 }
+    package func scoreColumns(slots: Int) -> Int { feedback_padded(slots) + 32 }
+    package var scoreMargin: Int { 16 }
 
-    public func pack(
-        _ positions: PackedPositions, embeddings: Matrix<State>, bias: Matrix<State>, queryBias: Matrix<State>,
+    package func pack(
+        _ positions: CPUPositions, embeddings: Matrix<State>, bias: Matrix<State>, queryBias: Matrix<State>,
         scale: Double
     ) {
-        let packed = unsafeDowncast(positions, to: CPUPositions.self)
-        let (reach, size, columns) = (packed.reach, packed.headSize, packed.columns)
+        let (reach, size, columns) = (positions.reach, positions.headSize, positions.columns)
         precondition(embeddings.rows == reach && bias.rows == reach && queryBias.count == embeddings.columns)
-        for h in 0..<packed.heads {
+        for h in 0..<positions.heads {
             let u = queryBias.floats + h * size
             for c in 0..<reach {
                 let from = embeddings.floats + c * embeddings.columns + h * size
                 let column = CPUPositions.margin + c
                 var dot: Float = 0
                 for k in 0..<size { dot += u[k] * from[k] }
-                packed.bias.all.floats[h * columns + column] = Float(scale) * (bias.floats[c * packed.heads + h] - dot)
+                positions.bias.all.floats[h * columns + column] =
+                    Float(scale) * (bias.floats[c * positions.heads + h] - dot)
                 if isNarrow {
-                    let overSlots = packed.overSlots.all.bfloats + h * packed.sizeOverSlots * columns + 2 * column
+                    let overSlots = positions.overSlots.all.bfloats + h * positions.sizeOverSlots * columns + 2 * column
                     for k in 0..<size { overSlots[k / 2 * columns * 2 + k % 2] = bfloat16(from[k]) }
-                    for (shift, table) in packed.overHead.enumerated() {
+                    for (shift, table) in positions.overHead.enumerated() {
                         let at = column + shift
                         let pair = table.all.bfloats + (h * columns + at & ~1) * feedback_padded(size) + at % 2
                         for k in 0..<size { pair[2 * k] = bfloat16(from[k]) }
                     }
                 } else {
-                    let overSlots = packed.overSlots.all.floats + h * size * columns + column
+                    let overSlots = positions.overSlots.all.floats + h * size * columns + column
                     for k in 0..<size { overSlots[k * columns] = from[k] }
-                    (packed.overHead[0].all.floats + (h * columns + column) * feedback_padded(size))
+                    (positions.overHead[0].all.floats + (h * columns + column) * feedback_padded(size))
                         .update(from: from, count: size)
                 }
             }
         }
     }
 
-    public func append(_ keysValues: Matrix<State>, to memory: AttentionMemory, slot: Int) {
-        let memory = unsafeDowncast(memory, to: CPUMemory.self)
+    package func append(_ keysValues: Matrix<State>, to memory: CPUMemory, slot: Int) {
         let (size, width) = (memory.headSize, keysValues.columns / 2)
         precondition(slot >= 0 && slot + keysValues.rows / memory.rows <= memory.slots)
         for n in 0..<keysValues.rows {
@@ -154,25 +157,23 @@ extension CPUExecutor {
         }
     }
 
-    public func attend(
-        _ q: Matrix<Operand>, _ memory: AttentionMemory, _ positions: PackedPositions, _ visibility: Visibility,
+    package func attend(
+        _ q: Matrix<Operand>, _ memory: CPUMemory, _ positions: CPUPositions, _ visibility: Visibility,
         probabilities p: Matrix<Operand>, dropout: Dropout?, into context: Matrix<Operand>
     ) {
-        let memory = unsafeDowncast(memory, to: CPUMemory.self)
-        let packed = unsafeDowncast(positions, to: CPUPositions.self)
-        assert(visibility.before > 0 && p.rows == q.rows * memory.heads && visibility.window <= packed.reach)
+        assert(visibility.before > 0 && p.rows == q.rows * memory.heads && visibility.window <= positions.reach)
         let pair = isNarrow ? 2 : 1
         let positionScores = scores(p.rows, p.columns)
         // What positions add, for all rows at once: they have the same positions, which are so read once.
         for step in 0..<q.rows / memory.rows {
             let visible = visibility.slots(step: step)
-            let column = CPUPositions.margin + packed.reach - visible.upperBound
+            let column = CPUPositions.margin + positions.reach - visible.upperBound
             for h in 0..<memory.heads {
                 let n = step * memory.rows
                 kernels.scorePositions(
                     q.pointer(n * q.columns + h * memory.headSize), q.columns, memory.rows,
-                    packed.overSlots.all.pointer(h * packed.sizeOverSlots * packed.columns + pair * column),
-                    packed.columns, packed.bias.all.floats + h * packed.columns + column, visible.lowerBound,
+                    positions.overSlots.all.pointer(h * positions.sizeOverSlots * positions.columns + pair * column),
+                    positions.columns, positions.bias.all.floats + h * positions.columns + column, visible.lowerBound,
                     visible.upperBound, memory.headSize,
                     positionScores.floats + (n * memory.heads + h) * p.columns + 16,
                     memory.heads * p.columns)
@@ -188,30 +189,27 @@ extension CPUExecutor {
         }
     }
 
-    public func attendBackward(
+    package func attendBackward(
         _ dContext: Matrix<Operand>, context: Matrix<Operand>, probabilities p: Matrix<Operand>,
-        _ memory: AttentionMemory, _ positions: PackedPositions, _ visibility: Visibility, dropout: Dropout?,
+        _ memory: CPUMemory, _ positions: CPUPositions, _ visibility: Visibility, dropout: Dropout?,
         scoreGradients ds: Matrix<Operand>, into dq: Matrix<Operand>
     ) {
-        let memory = unsafeDowncast(memory, to: CPUMemory.self)
-        let packed = unsafeDowncast(positions, to: CPUPositions.self)
         let keys = memory.keysOverHead!.all
         let values = memory.valuesOverSlots!.all
         forEachQuery(dq, memory, visibility, scores: p.columns) { row, h, visible, at, scores in
             kernels.attendBackward(
                 dContext.pointer(at), context.pointer(at), p.pointer(scores), keys.pointer(memory.overHead(row, h)),
-                values.pointer(memory.overSlots(row, h)), packed.overHead(h, end: visible.upperBound),
+                values.pointer(memory.overSlots(row, h)), positions.overHead(h, end: visible.upperBound),
                 visible.lowerBound, visible.upperBound, memory.headSize, ds.pointer(scores), dq.pointer(at),
                 Float(dropout?.scale ?? 1))
         }
     }
 
-    public func gather(
+    package func gather(
         _ layers: [AttentionGradients], steps: Range<Int>, slots: Range<Int>, _ visibility: Visibility,
-        accumulatingInto memory: AttentionMemory
+        accumulatingInto memory: CPUMemory
     ) {
         if steps.isEmpty || slots.isEmpty { return }
-        let memory = unsafeDowncast(memory, to: CPUMemory.self)
         let (rows, heads, size) = (memory.rows, memory.heads, memory.headSize)
         func sum(_ a: Matrix<Operand>, _ b: Matrix<Operand>, into sums: Matrix<State>, row: Int, head h: Int) {
             kernels.gatherSlots(
@@ -231,7 +229,7 @@ extension CPUExecutor {
         }
     }
 
-    public func gather(
+    package func gather(
         scoreGradients ds: Matrix<Operand>, q: Matrix<Operand>, rows: Int, _ visibility: Visibility,
         accumulatingInto gradients: PositionGradients
     ) {
@@ -251,14 +249,12 @@ extension CPUExecutor {
         }
     }
 
-    public func clearGradients(_ memory: AttentionMemory) {
-        let memory = unsafeDowncast(memory, to: CPUMemory.self)
+    package func clearGradients(_ memory: CPUMemory) {
         memory.dKeys!.all.clear()
         memory.dValues!.all.clear()
     }
 
-    public func keyValueGradients(_ memory: AttentionMemory, slots: Range<Int>, into dKeysValues: Matrix<Operand>) {
-        let memory = unsafeDowncast(memory, to: CPUMemory.self)
+    package func keyValueGradients(_ memory: CPUMemory, slots: Range<Int>, into dKeysValues: Matrix<Operand>) {
         let (size, width) = (memory.headSize, dKeysValues.columns / 2)
         for n in 0..<dKeysValues.rows {
             let (row, slot) = (n % memory.rows, slots.lowerBound + n / memory.rows)
@@ -271,7 +267,7 @@ extension CPUExecutor {
         }
     }
 
-    public func flush(_ gradients: PositionGradients, embeddings: Matrix<State>, bias: Matrix<State>) {
+    package func flush(_ gradients: PositionGradients, embeddings: Matrix<State>, bias: Matrix<State>) {
         let (heads, reach) = (gradients.bias.all.rows, gradients.bias.all.columns)
         let size = embeddings.columns / heads
         for h in 0..<heads {
@@ -286,7 +282,7 @@ extension CPUExecutor {
         gradients.bias.all.clear()
     }
 
-    public func unfoldPositions(
+    package func unfoldPositions(
         _ dEmbeddings: Matrix<State>, dBias: Matrix<State>, dQueryBias: Matrix<State>, embeddings: Matrix<State>,
         queryBias: Matrix<State>, scale: Double
     ) {

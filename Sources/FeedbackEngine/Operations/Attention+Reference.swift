@@ -1,23 +1,31 @@
+import FeedbackTransformer
 import Foundation
 
 // The equations of Attention.swift in plain loops.
 
-private final class ReferenceMemory: AttentionMemory, @unchecked Sendable {
+package final class ReferenceMemory: AttentionMemory {
+    package var rows: Int
+    let slots, heads, headSize: Int
     /// [rows, slots, D] each.
     var keys: [Double], values: [Double], dKeys: [Double], dValues: [Double]
 
-    override init(rows: Int, slots: Int, heads: Int, headSize: Int) {
+    init(rows: Int, slots: Int, heads: Int, headSize: Int) {
         let none = Array(repeating: 0.0, count: rows * slots * heads * headSize)
         (keys, values, dKeys, dValues) = (none, none, none, none)
-        super.init(rows: rows, slots: slots, heads: heads, headSize: headSize)
+        (self.rows, self.slots, self.heads, self.headSize) = (rows, slots, heads, headSize)
     }
 
     func index(row: Int, slot: Int) -> Int { (row * slots + slot) * heads * headSize }
 }
 
-private final class ReferencePositions: PackedPositions, @unchecked Sendable {
+package final class ReferencePositions: @unchecked Sendable {
+    let heads, headSize, reach: Int
     var embeddings: [Double] = []  // U, [reach, D]
     var bias: [Double] = []  // S̃, [reach, H]
+
+    init(heads: Int, headSize: Int, reach: Int) {
+        (self.heads, self.headSize, self.reach) = (heads, headSize, reach)
+    }
 }
 
 /// One query: step i of a block, row b, head h.
@@ -41,25 +49,24 @@ private func queries(_ q: Matrix<Operand>, rows: Int, heads: Int, columns: Int) 
 }
 
 extension ReferenceExecutor {
-    public func makeMemory(rows: Int, slots: Int, heads: Int, headSize: Int, training: Bool) -> AttentionMemory {
+    package func makeMemory(rows: Int, slots: Int, heads: Int, headSize: Int, training: Bool) -> ReferenceMemory {
         ReferenceMemory(rows: rows, slots: slots, heads: heads, headSize: headSize)
     }
-    public func makePositions(heads: Int, headSize: Int, reach: Int) -> PackedPositions {
+    package func makePositions(heads: Int, headSize: Int, reach: Int) -> ReferencePositions {
         ReferencePositions(heads: heads, headSize: headSize, reach: reach)
     }
-    public func makePositionGradients(heads: Int, headSize: Int, reach: Int) -> PositionGradients {
+    package func makePositionGradients(heads: Int, headSize: Int, reach: Int) -> PositionGradients {
         PositionGradients(embeddings: state(heads * reach, headSize), bias: state(heads, reach))
     }
-    public func scoreColumns(slots: Int) -> Int { slots }
-    public var scoreMargin: Int { 0 }
+    package func scoreColumns(slots: Int) -> Int { slots }
+    package var scoreMargin: Int { 0 }
 
-    public func pack(
-        _ positions: PackedPositions, embeddings: Matrix<State>, bias: Matrix<State>, queryBias: Matrix<State>,
+    package func pack(
+        _ positions: ReferencePositions, embeddings: Matrix<State>, bias: Matrix<State>, queryBias: Matrix<State>,
         scale: Double
     ) {
-        let packed = positions as! ReferencePositions
-        packed.embeddings = embeddings.values
-        packed.bias = (0..<bias.count).map { i in
+        positions.embeddings = embeddings.values
+        positions.bias = (0..<bias.count).map { i in
             let (row, head) = (i / positions.heads, i % positions.heads)
             let dot = (0..<positions.headSize).reduce(0.0) { sum, k in
                 let at = head * positions.headSize + k
@@ -69,8 +76,7 @@ extension ReferenceExecutor {
         }
     }
 
-    public func append(_ keysValues: Matrix<State>, to memory: AttentionMemory, slot: Int) {
-        let memory = memory as! ReferenceMemory
+    package func append(_ keysValues: Matrix<State>, to memory: ReferenceMemory, slot: Int) {
         let size = keysValues.columns / 2
         for n in 0..<keysValues.rows {
             let to = memory.index(row: n % memory.rows, slot: slot + n / memory.rows)
@@ -81,11 +87,10 @@ extension ReferenceExecutor {
         }
     }
 
-    public func attend(
-        _ q: Matrix<Operand>, _ memory: AttentionMemory, _ positions: PackedPositions, _ visibility: Visibility,
+    package func attend(
+        _ q: Matrix<Operand>, _ memory: ReferenceMemory, _ positions: ReferencePositions, _ visibility: Visibility,
         probabilities p: Matrix<Operand>, dropout: Dropout?, into context: Matrix<Operand>
     ) {
-        let (memory, positions) = (memory as! ReferenceMemory, positions as! ReferencePositions)
         let size = memory.headSize
         for query in queries(q, rows: memory.rows, heads: memory.heads, columns: p.columns) {
             let visible = visibility.slots(step: query.step)
@@ -122,12 +127,11 @@ extension ReferenceExecutor {
         }
     }
 
-    public func attendBackward(
+    package func attendBackward(
         _ dContext: Matrix<Operand>, context: Matrix<Operand>, probabilities p: Matrix<Operand>,
-        _ memory: AttentionMemory, _ positions: PackedPositions, _ visibility: Visibility, dropout: Dropout?,
+        _ memory: ReferenceMemory, _ positions: ReferencePositions, _ visibility: Visibility, dropout: Dropout?,
         scoreGradients ds: Matrix<Operand>, into dq: Matrix<Operand>
     ) {
-        let (memory, positions) = (memory as! ReferenceMemory, positions as! ReferencePositions)
         let size = memory.headSize
         for query in queries(dq, rows: memory.rows, heads: memory.heads, columns: p.columns) {
             let visible = visibility.slots(step: query.step)
@@ -156,11 +160,10 @@ extension ReferenceExecutor {
         }
     }
 
-    public func gather(
+    package func gather(
         _ layers: [AttentionGradients], steps: Range<Int>, slots: Range<Int>, _ visibility: Visibility,
-        accumulatingInto memory: AttentionMemory
+        accumulatingInto memory: ReferenceMemory
     ) {
-        let memory = memory as! ReferenceMemory
         for layer in layers {
             let (ds, p, q, dc) = (layer.scores, layer.probabilities, layer.query, layer.context)
             for query in queries(q, rows: memory.rows, heads: memory.heads, columns: p.columns)
@@ -176,7 +179,7 @@ extension ReferenceExecutor {
         }
     }
 
-    public func gather(
+    package func gather(
         scoreGradients ds: Matrix<Operand>, q: Matrix<Operand>, rows: Int, _ visibility: Visibility,
         accumulatingInto gradients: PositionGradients
     ) {
@@ -195,13 +198,11 @@ extension ReferenceExecutor {
         }
     }
 
-    public func clearGradients(_ memory: AttentionMemory) {
-        let memory = memory as! ReferenceMemory
+    package func clearGradients(_ memory: ReferenceMemory) {
         for i in memory.dKeys.indices { (memory.dKeys[i], memory.dValues[i]) = (0, 0) }
     }
 
-    public func keyValueGradients(_ memory: AttentionMemory, slots: Range<Int>, into dKeysValues: Matrix<Operand>) {
-        let memory = memory as! ReferenceMemory
+    package func keyValueGradients(_ memory: ReferenceMemory, slots: Range<Int>, into dKeysValues: Matrix<Operand>) {
         let size = memory.heads * memory.headSize
         for n in 0..<dKeysValues.rows {
             let from = memory.index(row: n % memory.rows, slot: slots.lowerBound + n / memory.rows)
@@ -212,7 +213,7 @@ extension ReferenceExecutor {
         }
     }
 
-    public func flush(_ gradients: PositionGradients, embeddings: Matrix<State>, bias: Matrix<State>) {
+    package func flush(_ gradients: PositionGradients, embeddings: Matrix<State>, bias: Matrix<State>) {
         let (heads, reach) = (gradients.bias.all.rows, gradients.bias.all.columns)
         let size = embeddings.columns / heads
         for h in 0..<heads {
@@ -228,7 +229,7 @@ extension ReferenceExecutor {
         gradients.bias.all.clear()
     }
 
-    public func unfoldPositions(
+    package func unfoldPositions(
         _ dEmbeddings: Matrix<State>, dBias: Matrix<State>, dQueryBias: Matrix<State>, embeddings: Matrix<State>,
         queryBias: Matrix<State>, scale: Double
     ) {

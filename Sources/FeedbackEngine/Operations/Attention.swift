@@ -1,3 +1,5 @@
+import FeedbackTransformer
+
 // E5–E7: attention over the memory, with relative positions (Dai et al. 2019 as in labml's feedback transformer)
 //
 // Step t sees the memories j of the last M earlier steps; o = t − j = 1, 2, … says how far back a memory lies.
@@ -25,36 +27,13 @@
 
 /// The keys and values of B rows, and in training their gradients, for a number of memory slots given in advance.
 /// Memories are appended in place, never copied.
-public class AttentionMemory: @unchecked Sendable {
+package protocol AttentionMemory: AnyObject {
     /// The rows in use, at most as many as it was made for.
-    public var rows: Int
-    public let slots: Int
-    public let heads: Int
-    public let headSize: Int
-
-    init(rows: Int, slots: Int, heads: Int, headSize: Int) {
-        self.rows = rows
-        self.slots = slots
-        self.heads = heads
-        self.headSize = headSize
-    }
-}
-
-/// U and S̃ as an executor wants them, for offsets up to `reach`.
-public class PackedPositions: @unchecked Sendable {
-    public let heads: Int
-    public let headSize: Int
-    public let reach: Int
-
-    init(heads: Int, headSize: Int, reach: Int) {
-        self.heads = heads
-        self.headSize = headSize
-        self.reach = reach
-    }
+    var rows: Int { get set }
 }
 
 /// One worker's sums dŨ [H·reach, K, padded on the CPU] and dS̃ [H, reach].
-public final class PositionGradients {
+package final class PositionGradients {
     let embeddings: Buffer<State>
     let bias: Buffer<State>
 
@@ -65,23 +44,23 @@ public final class PositionGradients {
 }
 
 /// Which memories the steps of a block see: step i sees the last `window` of the `before + i` slots written before it.
-public struct Visibility: Equatable, Sendable {
-    public var before: Int
-    public var window: Int
+package struct Visibility: Equatable, Sendable {
+    package var before: Int
+    package var window: Int
 
-    public init(before: Int, window: Int) {
+    package init(before: Int, window: Int) {
         self.before = before
         self.window = window
     }
 
-    public func slots(step i: Int) -> Range<Int> { max(0, before + i - window)..<before + i }
+    package func slots(step i: Int) -> Range<Int> { max(0, before + i - window)..<before + i }
 }
 
 /// What one layer's attention leaves for the sums over steps: ds and p [n·B·H, scoreColumns], q̃ and dc [n·B, D].
-public struct AttentionGradients {
+package struct AttentionGradients {
     let scores, probabilities, query, context: Matrix<Operand>
 
-    public init(
+    package init(
         scores: Matrix<Operand>, probabilities: Matrix<Operand>, query: Matrix<Operand>, context: Matrix<Operand>
     ) {
         self.scores = scores
@@ -91,9 +70,12 @@ public struct AttentionGradients {
     }
 }
 
-public protocol AttentionOperations {
-    func makeMemory(rows: Int, slots: Int, heads: Int, headSize: Int, training: Bool) -> AttentionMemory
-    func makePositions(heads: Int, headSize: Int, reach: Int) -> PackedPositions
+package protocol AttentionOperations {
+    associatedtype Memory: AttentionMemory
+    /// U and S̃ as the executor wants them, for offsets up to a reach.
+    associatedtype Positions: Sendable
+    func makeMemory(rows: Int, slots: Int, heads: Int, headSize: Int, training: Bool) -> Memory
+    func makePositions(heads: Int, headSize: Int, reach: Int) -> Positions
     func makePositionGradients(heads: Int, headSize: Int, reach: Int) -> PositionGradients
     /// Columns of a row of p or ds for that many slots.
     func scoreColumns(slots: Int) -> Int
@@ -102,35 +84,35 @@ public protocol AttentionOperations {
 
     /// Prepares U and S̃ = scale (S − u·U).
     func pack(
-        _ positions: PackedPositions, embeddings: Matrix<State>, bias: Matrix<State>, queryBias: Matrix<State>,
+        _ positions: Positions, embeddings: Matrix<State>, bias: Matrix<State>, queryBias: Matrix<State>,
         scale: Double)
     /// Writes the keys and values [n·B, 2D] of n steps into the slots from `slot` on.
-    func append(_ keysValues: Matrix<State>, to memory: AttentionMemory, slot: Int)
+    func append(_ keysValues: Matrix<State>, to memory: Memory, slot: Int)
 
     /// Forward 1–3 for every step, row and head of the block; p [n·B·H, scoreColumns]. Every step must see a memory.
     func attend(
-        _ q: Matrix<Operand>, _ memory: AttentionMemory, _ positions: PackedPositions, _ visibility: Visibility,
+        _ q: Matrix<Operand>, _ memory: Memory, _ positions: Positions, _ visibility: Visibility,
         probabilities p: Matrix<Operand>, dropout: Dropout?, into context: Matrix<Operand>)
     /// Backward 3–1 but for the sums over steps: ds and dq.
     func attendBackward(
         _ dContext: Matrix<Operand>, context: Matrix<Operand>, probabilities p: Matrix<Operand>,
-        _ memory: AttentionMemory, _ positions: PackedPositions, _ visibility: Visibility, dropout: Dropout?,
+        _ memory: Memory, _ positions: Positions, _ visibility: Visibility, dropout: Dropout?,
         scoreGradients ds: Matrix<Operand>, into dq: Matrix<Operand>)
 
     /// dk_j += Σ_t ds_tj q̃_t and dv_j += Σ_t p_tj dc_t over the steps t of a range, for the slots j of a range, and over all
     /// the layers that read this memory. The matrices, and `visibility`, begin at step 0.
     func gather(
         _ layers: [AttentionGradients], steps: Range<Int>, slots: Range<Int>, _ visibility: Visibility,
-        accumulatingInto memory: AttentionMemory)
+        accumulatingInto memory: Memory)
     /// dŨ_o += Σ_t ds_t(t−o) q̃_t and dS̃_o += Σ_t ds_t(t−o) over all the matrices' steps and rows.
     func gather(
         scoreGradients ds: Matrix<Operand>, q: Matrix<Operand>, rows: Int, _ visibility: Visibility,
         accumulatingInto gradients: PositionGradients)
 
     /// Sets dk and dv of all slots to zero.
-    func clearGradients(_ memory: AttentionMemory)
+    func clearGradients(_ memory: Memory)
     /// The gathered dk and dv of some slots, as [slots·B, 2D].
-    func keyValueGradients(_ memory: AttentionMemory, slots: Range<Int>, into dKeysValues: Matrix<Operand>)
+    func keyValueGradients(_ memory: Memory, slots: Range<Int>, into dKeysValues: Matrix<Operand>)
     /// Adds dŨ [reach, D] and dS̃ [reach, H] to plain matrices and sets them to zero.
     func flush(_ gradients: PositionGradients, embeddings: Matrix<State>, bias: Matrix<State>)
     /// Turns dŨ and dS̃ into dU and dS in place, and du, which holds K^-½ Σ dq̃, into the whole du.

@@ -1,4 +1,5 @@
 import CKernels
+import FeedbackTransformer
 import Foundation
 
 // E10: softmax and cross-entropy
@@ -10,24 +11,7 @@ import Foundation
 //
 // Shapes: z, dz [N, V]; targets [N].
 
-/// What `crossEntropy` adds up over the rows that have a target.
-public struct CrossEntropySum: Equatable, Sendable {
-    /// In nats.
-    public var loss = 0.0
-    /// Rows that have a target.
-    public var targets = 0
-    /// Rows whose largest logit is the target's.
-    public var correct = 0
-
-    public init() {}
-    public static func += (sum: inout CrossEntropySum, other: CrossEntropySum) {
-        sum.loss += other.loss
-        sum.targets += other.targets
-        sum.correct += other.correct
-    }
-}
-
-public protocol CrossEntropyOperations {
+package protocol CrossEntropyOperations {
     /// The summed loss, and dz = scale · (softmax(z) − onehot(target)); dz may be z itself. Traps on a target outside the columns.
     func crossEntropy(_ z: Matrix<State>, targets: [Int32], scale: Double, into dz: Matrix<State>) -> CrossEntropySum
 }
@@ -43,7 +27,7 @@ private func check(_ z: Matrix<State>, _ targets: [Int32]) -> CrossEntropySum {
 }
 
 extension ReferenceExecutor {
-    public func crossEntropy(
+    package func crossEntropy(
         _ z: Matrix<State>, targets: [Int32], scale: Double, into dz: Matrix<State>
     ) -> CrossEntropySum {
         var sum = check(z, targets)
@@ -66,7 +50,7 @@ extension ReferenceExecutor {
 }
 
 extension CPUExecutor {
-    public func crossEntropy(
+    package func crossEntropy(
         _ z: Matrix<State>, targets: [Int32], scale: Double, into dz: Matrix<State>
     ) -> CrossEntropySum {
         var sum = check(z, targets)

@@ -7,7 +7,7 @@ import CKernels
 //
 // Shapes: E [V, D], tokens [N], x [N, D].
 
-public protocol EmbeddingOperations {
+package protocol EmbeddingOperations {
     /// x_n = E[token_n]. Traps on a token outside the table.
     func embed(_ tokens: [Int32], table: Matrix<State>, into x: Matrix<State>)
     /// dE[token_n] += dx_n, in the order of the tokens.
@@ -22,14 +22,14 @@ private func check(_ tokens: [Int32], table: Matrix<State>, x: Matrix<State>) {
 }
 
 extension ReferenceExecutor {
-    public func embed(_ tokens: [Int32], table: Matrix<State>, into x: Matrix<State>) {
+    package func embed(_ tokens: [Int32], table: Matrix<State>, into x: Matrix<State>) {
         check(tokens, table: table, x: x)
         for (n, token) in tokens.enumerated() {
             for d in 0..<x.columns { x.doubles[n * x.columns + d] = table.doubles[Int(token) * x.columns + d] }
         }
     }
 
-    public func embedBackward(_ dx: Matrix<State>, tokens: [Int32], accumulatingInto dTable: Matrix<State>) {
+    package func embedBackward(_ dx: Matrix<State>, tokens: [Int32], accumulatingInto dTable: Matrix<State>) {
         check(tokens, table: dTable, x: dx)
         for (n, token) in tokens.enumerated() {
             for d in 0..<dx.columns { dTable.doubles[Int(token) * dx.columns + d] += dx.doubles[n * dx.columns + d] }
@@ -38,14 +38,14 @@ extension ReferenceExecutor {
 }
 
 extension CPUExecutor {
-    public func embed(_ tokens: [Int32], table: Matrix<State>, into x: Matrix<State>) {
+    package func embed(_ tokens: [Int32], table: Matrix<State>, into x: Matrix<State>) {
         check(tokens, table: table, x: x)
         for (n, token) in tokens.enumerated() {
             (x.floats + n * x.columns).update(from: table.floats + Int(token) * x.columns, count: x.columns)
         }
     }
 
-    public func embedBackward(_ dx: Matrix<State>, tokens: [Int32], accumulatingInto dTable: Matrix<State>) {
+    package func embedBackward(_ dx: Matrix<State>, tokens: [Int32], accumulatingInto dTable: Matrix<State>) {
         check(tokens, table: dTable, x: dx)
         for (n, token) in tokens.enumerated() {
             feedback_add(dx.floats + n * dx.columns, dx.columns, dTable.floats + Int(token) * dx.columns)

@@ -1,4 +1,6 @@
-/// Runs the model's operations. The model is written once, against this protocol.
+import FeedbackTransformer
+
+/// Runs the model's operations. The pass is written once, against this protocol.
 ///
 /// There are two executors. `CPUExecutor` is the fast one: matrix products on packed weights, and vector kernels.
 /// `ReferenceExecutor` is plain Swift in double precision, the oracle that the tests hold the fast one to. Every
@@ -7,9 +9,13 @@
 /// An executor belongs to one thread at a time. Several executors of a kind may share matrices and packed weights.
 ///
 /// Argument labels carry the write mode: `into:` overwrites, `accumulatingInto:` adds.
-public protocol Executor: AnyObject, EmbeddingOperations, LayerNormOperations, LinearOperations, RectifierOperations,
+package protocol Executor: AnyObject, SendableMetatype, EmbeddingOperations, LayerNormOperations, LinearOperations,
+    RectifierOperations,
     AttentionOperations, DropoutOperations, MemorySumOperations, CrossEntropyOperations, OptimizerOperations
 {
+    /// Where its operations' time and its products are noted, while somebody wants to know.
+    var recorder: Recorder<Linear>? { get set }
+
     /// Memory for numbers of the state role, all zero.
     func state(_ rows: Int, _ columns: Int) -> Buffer<State>
     /// Memory for numbers of the operand role, all zero.
@@ -23,22 +29,24 @@ public protocol Executor: AnyObject, EmbeddingOperations, LayerNormOperations, L
 }
 
 /// Plain loops in double precision: what the equations say, and nothing else.
-public final class ReferenceExecutor: Executor {
-    public init() {}
+package final class ReferenceExecutor: Executor {
+    package var recorder: Recorder<ReferenceLinear>?
 
-    public func state(_ rows: Int, _ columns: Int) -> Buffer<State> {
+    package init() {}
+
+    package func state(_ rows: Int, _ columns: Int) -> Buffer<State> {
         Buffer(elementSize: MemoryLayout<Double>.size, rows: rows, columns: columns)
     }
-    public func operand(_ rows: Int, _ columns: Int) -> Buffer<Operand> {
+    package func operand(_ rows: Int, _ columns: Int) -> Buffer<Operand> {
         Buffer(elementSize: MemoryLayout<Double>.size, rows: rows, columns: columns)
     }
-    public func convert(_ x: Matrix<State>, into y: Matrix<Operand>) {
+    package func convert(_ x: Matrix<State>, into y: Matrix<Operand>) {
         y.doubles.update(from: x.doubles, count: x.count)
     }
-    public func copy(_ x: Matrix<State>, into y: Matrix<State>) {
+    package func copy(_ x: Matrix<State>, into y: Matrix<State>) {
         y.doubles.update(from: x.doubles, count: x.count)
     }
-    public func add(_ x: Matrix<State>, accumulatingInto y: Matrix<State>) {
+    package func add(_ x: Matrix<State>, accumulatingInto y: Matrix<State>) {
         for i in 0..<x.count { y.doubles[i] += x.doubles[i] }
     }
 }

@@ -8,7 +8,7 @@
 //
 // Shapes: x, y, dx, dy [N, D]; r [N, 1]. Kept for the backward pass: y, r.
 
-public protocol LayerNormOperations {
+package protocol LayerNormOperations {
     /// y = (x − mean(x)) · r, a row at a time.
     func normalize(_ x: Matrix<State>, into y: Matrix<Operand>, inverseDeviation r: Matrix<State>)
     /// dx += r · (dy − mean(dy) − y · mean(dy ∘ y)), a row at a time.
@@ -22,7 +22,7 @@ private func check<A, B>(_ x: Matrix<A>, _ y: Matrix<B>, _ r: Matrix<State>) {
 }
 
 extension ReferenceExecutor {
-    public func normalize(_ x: Matrix<State>, into y: Matrix<Operand>, inverseDeviation r: Matrix<State>) {
+    package func normalize(_ x: Matrix<State>, into y: Matrix<Operand>, inverseDeviation r: Matrix<State>) {
         check(x, y, r)
         let size = Double(x.columns)
         for n in 0..<x.rows {
@@ -34,7 +34,7 @@ extension ReferenceExecutor {
         }
     }
 
-    public func normalizeBackward(
+    package func normalizeBackward(
         _ dy: Matrix<State>, normalized y: Matrix<Operand>, inverseDeviation r: Matrix<State>,
         accumulatingInto dx: Matrix<State>
     ) {
@@ -50,12 +50,12 @@ extension ReferenceExecutor {
 }
 
 extension CPUExecutor {
-    public func normalize(_ x: Matrix<State>, into y: Matrix<Operand>, inverseDeviation r: Matrix<State>) {
+    package func normalize(_ x: Matrix<State>, into y: Matrix<Operand>, inverseDeviation r: Matrix<State>) {
         check(x, y, r)
         kernels.normalize(x.floats, x.rows, x.columns, y.base, r.floats)
     }
 
-    public func normalizeBackward(
+    package func normalizeBackward(
         _ dy: Matrix<State>, normalized y: Matrix<Operand>, inverseDeviation r: Matrix<State>,
         accumulatingInto dx: Matrix<State>
     ) {

@@ -16,51 +16,47 @@ import CKernels
 // A bias may be shorter than the outputs: it then belongs to the last of them, and unfolding takes db' of the others for
 // zero. So it is for keys, which come first: a constant added to all keys changes no attention, Σ_j ds_j = 0 (E6).
 
-/// A weight matrix as an executor wants it for many products, made anew by `pack` whenever the parameters change.
-public class PackedLinear: @unchecked Sendable {
-    public let inputs: Int
-    public let outputs: Int
-
-    init(inputs: Int, outputs: Int) {
-        self.inputs = inputs
-        self.outputs = outputs
-    }
-}
-
 /// Gain γ and shift β of a LayerNorm, or their gradients.
-public struct NormParameters: Sendable {
-    public var gain: Matrix<State>
-    public var shift: Matrix<State>
+package struct NormParameters: Sendable {
+    package var gain: Matrix<State>
+    package var shift: Matrix<State>
 
-    public init(gain: Matrix<State>, shift: Matrix<State>) {
+    package init(gain: Matrix<State>, shift: Matrix<State>) {
         self.gain = gain
         self.shift = shift
     }
 }
 
-public protocol LinearOperations {
-    func makeLinear(inputs: Int, outputs: Int) -> PackedLinear
+package protocol PackedLinear: AnyObject, Sendable {
+    var inputs: Int { get }
+    var outputs: Int { get }
+}
+
+package protocol LinearOperations {
+    /// A weight matrix as the executor wants it for many products, made anew by `pack` whenever the parameters change.
+    associatedtype Linear: PackedLinear
+    func makeLinear(inputs: Int, outputs: Int) -> Linear
     /// Prepares W' and b' for the products below.
     func pack(
-        _ linear: PackedLinear, weight: Matrix<State>, bias: Matrix<State>?, norm: NormParameters?, scale: Double)
+        _ linear: Linear, weight: Matrix<State>, bias: Matrix<State>?, norm: NormParameters?, scale: Double)
 
     /// y = x W'ᵀ + b', then max(0, y) where `rectified`.
-    func linear(_ x: Matrix<Operand>, _ linear: PackedLinear, into y: Matrix<Operand>, rectified: Bool)
+    func linear(_ x: Matrix<Operand>, _ linear: Linear, into y: Matrix<Operand>, rectified: Bool)
     /// y = x W'ᵀ + b'.
-    func linear(_ x: Matrix<Operand>, _ linear: PackedLinear, into y: Matrix<State>)
+    func linear(_ x: Matrix<Operand>, _ linear: Linear, into y: Matrix<State>)
     /// y += x W'ᵀ + b'.
-    func linear(_ x: Matrix<Operand>, _ linear: PackedLinear, accumulatingInto y: Matrix<State>)
+    func linear(_ x: Matrix<Operand>, _ linear: Linear, accumulatingInto y: Matrix<State>)
 
     /// dx = dy W'.
-    func linearBackward(_ dy: Matrix<Operand>, _ linear: PackedLinear, into dx: Matrix<Operand>)
+    func linearBackward(_ dy: Matrix<Operand>, _ linear: Linear, into dx: Matrix<Operand>)
     /// dx = dy W'.
-    func linearBackward(_ dy: Matrix<Operand>, _ linear: PackedLinear, into dx: Matrix<State>)
+    func linearBackward(_ dy: Matrix<Operand>, _ linear: Linear, into dx: Matrix<State>)
     /// dx += dy W'.
-    func linearBackward(_ dy: Matrix<Operand>, _ linear: PackedLinear, accumulatingInto dx: Matrix<State>)
+    func linearBackward(_ dy: Matrix<Operand>, _ linear: Linear, accumulatingInto dx: Matrix<State>)
 
     /// dW' += dyᵀ x, and db' += Σ_n dy_n over the last `dBias.count` outputs.
     func linearGradients(
-        _ dy: Matrix<Operand>, _ x: Matrix<Operand>, _ linear: PackedLinear, accumulatingInto dWeight: Matrix<State>,
+        _ dy: Matrix<Operand>, _ x: Matrix<Operand>, _ linear: Linear, accumulatingInto dWeight: Matrix<State>,
         dBias: Matrix<State>?)
     /// Turns dW' and db' into dW and db, in place, and adds to dγ and dβ.
     func unfold(
@@ -70,83 +66,83 @@ public protocol LinearOperations {
 
 // MARK: Reference
 
-private final class ReferenceLinear: PackedLinear, @unchecked Sendable {
+package final class ReferenceLinear: PackedLinear, @unchecked Sendable {
+    package let inputs, outputs: Int
     var weight: [Double] = []  // W', [outputs, inputs]
     var bias: [Double] = []  // b'
+
+    init(inputs: Int, outputs: Int) { (self.inputs, self.outputs) = (inputs, outputs) }
 }
 
 extension ReferenceExecutor {
-    public func makeLinear(inputs: Int, outputs: Int) -> PackedLinear {
+    package func makeLinear(inputs: Int, outputs: Int) -> ReferenceLinear {
         ReferenceLinear(inputs: inputs, outputs: outputs)
     }
 
-    public func pack(
-        _ linear: PackedLinear, weight: Matrix<State>, bias: Matrix<State>?, norm: NormParameters?, scale: Double
+    package func pack(
+        _ linear: ReferenceLinear, weight: Matrix<State>, bias: Matrix<State>?, norm: NormParameters?, scale: Double
     ) {
-        let packed = linear as! ReferenceLinear
         let (w, inputs, outputs) = (weight.values, linear.inputs, linear.outputs)
         let gain = norm?.gain.values ?? Array(repeating: 1, count: inputs)
         let shift = norm?.shift.values ?? Array(repeating: 0, count: inputs)
         let b = bias?.values ?? []
-        packed.weight = w.indices.map { scale * w[$0] * gain[$0 % inputs] }
-        packed.bias = (0..<outputs).map { o in
+        linear.weight = w.indices.map { scale * w[$0] * gain[$0 % inputs] }
+        linear.bias = (0..<outputs).map { o in
             let own = o - (outputs - b.count)
             return scale * (0..<inputs).reduce(own >= 0 ? b[own] : 0) { $0 + w[o * inputs + $1] * shift[$1] }
         }
     }
 
     private func product<R>(
-        _ x: Matrix<Operand>, _ linear: PackedLinear, into y: Matrix<R>, finish: (Double, Double) -> Double
+        _ x: Matrix<Operand>, _ linear: ReferenceLinear, into y: Matrix<R>, finish: (Double, Double) -> Double
     ) {
-        let packed = linear as! ReferenceLinear
         precondition(x.columns == linear.inputs && y.columns == linear.outputs && x.rows == y.rows)
         for n in 0..<x.rows {
             for o in 0..<linear.outputs {
-                var sum = packed.bias[o]
-                for i in 0..<linear.inputs { sum += x.doubles[n * x.columns + i] * packed.weight[o * x.columns + i] }
+                var sum = linear.bias[o]
+                for i in 0..<linear.inputs { sum += x.doubles[n * x.columns + i] * linear.weight[o * x.columns + i] }
                 let index = n * y.columns + o
                 y.doubles[index] = finish(y.doubles[index], sum)
             }
         }
     }
 
-    public func linear(_ x: Matrix<Operand>, _ linear: PackedLinear, into y: Matrix<Operand>, rectified: Bool) {
+    package func linear(_ x: Matrix<Operand>, _ linear: ReferenceLinear, into y: Matrix<Operand>, rectified: Bool) {
         product(x, linear, into: y) { rectified ? max(0, $1) : $1 }
     }
-    public func linear(_ x: Matrix<Operand>, _ linear: PackedLinear, into y: Matrix<State>) {
+    package func linear(_ x: Matrix<Operand>, _ linear: ReferenceLinear, into y: Matrix<State>) {
         product(x, linear, into: y) { $1 }
     }
-    public func linear(_ x: Matrix<Operand>, _ linear: PackedLinear, accumulatingInto y: Matrix<State>) {
+    package func linear(_ x: Matrix<Operand>, _ linear: ReferenceLinear, accumulatingInto y: Matrix<State>) {
         product(x, linear, into: y) { $0 + $1 }
     }
 
-    private func productBackward<R>(_ dy: Matrix<Operand>, _ linear: PackedLinear, accumulatingInto dx: Matrix<R>) {
-        let packed = linear as! ReferenceLinear
+    private func productBackward<R>(_ dy: Matrix<Operand>, _ linear: ReferenceLinear, accumulatingInto dx: Matrix<R>) {
         precondition(dy.columns == linear.outputs && dx.columns == linear.inputs && dy.rows == dx.rows)
         for n in 0..<dy.rows {
             for o in 0..<linear.outputs {
                 for i in 0..<linear.inputs {
                     dx.doubles[n * dx.columns + i] +=
-                        dy.doubles[n * dy.columns + o] * packed.weight[o * linear.inputs + i]
+                        dy.doubles[n * dy.columns + o] * linear.weight[o * linear.inputs + i]
                 }
             }
         }
     }
 
-    public func linearBackward(_ dy: Matrix<Operand>, _ linear: PackedLinear, into dx: Matrix<Operand>) {
+    package func linearBackward(_ dy: Matrix<Operand>, _ linear: ReferenceLinear, into dx: Matrix<Operand>) {
         dx.clear()
         productBackward(dy, linear, accumulatingInto: dx)
     }
-    public func linearBackward(_ dy: Matrix<Operand>, _ linear: PackedLinear, into dx: Matrix<State>) {
+    package func linearBackward(_ dy: Matrix<Operand>, _ linear: ReferenceLinear, into dx: Matrix<State>) {
         dx.clear()
         productBackward(dy, linear, accumulatingInto: dx)
     }
-    public func linearBackward(_ dy: Matrix<Operand>, _ linear: PackedLinear, accumulatingInto dx: Matrix<State>) {
+    package func linearBackward(_ dy: Matrix<Operand>, _ linear: ReferenceLinear, accumulatingInto dx: Matrix<State>) {
         productBackward(dy, linear, accumulatingInto: dx)
     }
 
-    public func linearGradients(
-        _ dy: Matrix<Operand>, _ x: Matrix<Operand>, _ linear: PackedLinear, accumulatingInto dWeight: Matrix<State>,
+    package func linearGradients(
+        _ dy: Matrix<Operand>, _ x: Matrix<Operand>, _ linear: ReferenceLinear, accumulatingInto dWeight: Matrix<State>,
         dBias: Matrix<State>?
     ) {
         for n in 0..<dy.rows {
@@ -163,7 +159,7 @@ extension ReferenceExecutor {
         }
     }
 
-    public func unfold(
+    package func unfold(
         _ dWeight: Matrix<State>, dBias: Matrix<State>?, weight: Matrix<State>, norm: NormParameters?, scale: Double,
         accumulatingInto dNorm: NormParameters?
     ) {

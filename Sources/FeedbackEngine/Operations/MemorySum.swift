@@ -10,7 +10,7 @@ import Foundation
 //
 // Shapes: x_l, m [N, D]; a, w [L + 1].
 
-public protocol MemorySumOperations {
+package protocol MemorySumOperations {
     /// m = Σ_l a_l x_l.
     func weightedSum(_ x: [Matrix<State>], weights a: [Double], into m: Matrix<State>)
     /// dx += a dm. Returns da = Σ dm · x.
@@ -19,27 +19,18 @@ public protocol MemorySumOperations {
     ) -> Double
 }
 
-/// softmax(w).
-public func layerWeights(_ w: Matrix<State>) -> [Double] {
-    let values = w.values
-    let largest = values.max() ?? 0
-    let exponentials = values.map { exp($0 - largest) }
-    let total = exponentials.reduce(0, +)
-    return exponentials.map { $0 / total }
-}
-
 /// dw_l = a_l (da_l − Σ_i a_i da_i).
-public func layerWeightsBackward(_ da: [Double], weights a: [Double]) -> [Double] {
+package func layerWeightsBackward(_ da: [Double], weights a: [Double]) -> [Double] {
     let mean = zip(a, da).reduce(0) { $0 + $1.0 * $1.1 }
     return zip(a, da).map { $0 * ($1 - mean) }
 }
 
 extension ReferenceExecutor {
-    public func weightedSum(_ x: [Matrix<State>], weights a: [Double], into m: Matrix<State>) {
+    package func weightedSum(_ x: [Matrix<State>], weights a: [Double], into m: Matrix<State>) {
         for i in 0..<m.count { m.doubles[i] = zip(x, a).reduce(0) { $0 + $1.0.doubles[i] * $1.1 } }
     }
 
-    public func weightedSumBackward(
+    package func weightedSumBackward(
         _ dm: Matrix<State>, x: Matrix<State>, weight a: Double, accumulatingInto dx: Matrix<State>
     ) -> Double {
         for i in 0..<dm.count { dx.doubles[i] += a * dm.doubles[i] }
@@ -48,7 +39,7 @@ extension ReferenceExecutor {
 }
 
 extension CPUExecutor {
-    public func weightedSum(_ x: [Matrix<State>], weights a: [Double], into m: Matrix<State>) {
+    package func weightedSum(_ x: [Matrix<State>], weights a: [Double], into m: Matrix<State>) {
         assert(x.count == a.count && x.allSatisfy { $0.count == m.count })
         withUnsafeTemporaryAllocation(of: UnsafePointer<Float>?.self, capacity: x.count) { pointers in
             withUnsafeTemporaryAllocation(of: Float.self, capacity: x.count) { weights in
@@ -61,7 +52,7 @@ extension CPUExecutor {
         }
     }
 
-    public func weightedSumBackward(
+    package func weightedSumBackward(
         _ dm: Matrix<State>, x: Matrix<State>, weight a: Double, accumulatingInto dx: Matrix<State>
     ) -> Double {
         assert(dm.count == x.count && dm.count == dx.count)

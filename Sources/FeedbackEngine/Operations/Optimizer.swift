@@ -1,4 +1,5 @@
 import CKernels
+import FeedbackTransformer
 import Foundation
 
 // E11: gradient clipping by the global norm (Pascanu et al. 2013)
@@ -14,29 +15,7 @@ import Foundation
 // η is the learning rate, λ the weight decay. A parameter whose gradient has always been zero, and that does not decay,
 // stays exactly as it is; the optimizer may leave it out.
 
-/// One Adam update's numbers, the same for every parameter.
-public struct AdamStep: Sendable {
-    public var learningRate: Double
-    /// t, from 1.
-    public var number: Int
-    public var beta1 = 0.9
-    public var beta2 = 0.999
-    public var epsilon = 1e-8
-    /// c, from gradient clipping.
-    public var gradientScale = 1.0
-
-    public init(learningRate: Double, number: Int) {
-        self.learningRate = learningRate
-        self.number = number
-    }
-}
-
-/// c = min(1, limit / (norm + 1e-6)). A limit of zero means no clipping.
-public func clipScale(norm: Double, limit: Double) -> Double {
-    limit > 0 ? min(1, limit / (norm + 1e-6)) : 1
-}
-
-public protocol OptimizerOperations {
+package protocol OptimizerOperations {
     /// Σ x².
     func sumOfSquares(_ x: Matrix<State>) -> Double
     /// One Adam update of w, m and v, in place.
@@ -46,11 +25,11 @@ public protocol OptimizerOperations {
 }
 
 extension ReferenceExecutor {
-    public func sumOfSquares(_ x: Matrix<State>) -> Double {
+    package func sumOfSquares(_ x: Matrix<State>) -> Double {
         (0..<x.count).reduce(0) { $0 + x.doubles[$1] * x.doubles[$1] }
     }
 
-    public func adam(
+    package func adam(
         _ w: Matrix<State>, gradient g: Matrix<State>, m: Matrix<State>, v: Matrix<State>, step: AdamStep, decay: Double
     ) {
         let bias1 = 1 - pow(step.beta1, Double(step.number))
@@ -66,11 +45,11 @@ extension ReferenceExecutor {
 }
 
 extension CPUExecutor {
-    public func sumOfSquares(_ x: Matrix<State>) -> Double {
+    package func sumOfSquares(_ x: Matrix<State>) -> Double {
         feedback_sum_of_squares(x.floats, x.count)
     }
 
-    public func adam(
+    package func adam(
         _ w: Matrix<State>, gradient g: Matrix<State>, m: Matrix<State>, v: Matrix<State>, step: AdamStep, decay: Double
     ) {
         assert(w.count == g.count && w.count == m.count && w.count == v.count)

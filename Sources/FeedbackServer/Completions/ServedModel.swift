@@ -9,11 +9,11 @@ final class ServedModel: Sendable {
     private let limits: CompletionLimits
     private let created = Int(Date().timeIntervalSince1970)
 
-    init(_ id: String, _ folder: ModelFolder, _ options: DecodingLoop.Options, _ limits: CompletionLimits) {
+    init(_ id: String, _ folder: ModelFolder, _ options: DecodingLoop.Options, _ limits: CompletionLimits) throws {
         self.id = id
         self.folder = folder
         self.limits = limits
-        loop = DecodingLoop(folder, options)
+        loop = try DecodingLoop(folder, options)
     }
 
     var json: JSON {

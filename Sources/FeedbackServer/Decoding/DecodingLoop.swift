@@ -1,5 +1,4 @@
 import Dispatch
-import FeedbackEngine
 import FeedbackTransformer
 import Foundation
 import Synchronization
@@ -9,8 +8,7 @@ import Synchronization
 /// logits do not depend on the rows beside it, so the same request gives the same text whatever else is going on.
 final class DecodingLoop: Sendable {
     struct Options: Sendable {
-        var precision = DecodingPrecision.float32
-        var threads = 1
+        var backend: any Backend
         /// Continuations at a time.
         var batch = 64
         /// Continuations that wait for a place.
@@ -30,11 +28,13 @@ final class DecodingLoop: Sendable {
     /// Signalled whenever there may be something to do.
     private let wake = DispatchSemaphore(value: 0)
 
-    /// Starts the thread; it runs until `stop`.
-    init(_ folder: ModelFolder, _ options: Options) {
+    /// Starts the thread; it runs until `stop`. Throws where the backend cannot compute the model.
+    init(_ folder: ModelFolder, _ options: Options) throws {
         self.folder = folder
         self.options = options
-        let thread = Thread { [self] in run() }
+        // Handed over once, to the thread that uses it from then on.
+        nonisolated(unsafe) let session = try options.backend.decoding(folder.model, memoryWindow: folder.memoryWindow)
+        let thread = Thread { [self] in run(session) }
         thread.name = "decoding"
         thread.start()
     }
@@ -80,17 +80,15 @@ final class DecodingLoop: Sendable {
 
     // MARK: The thread
 
-    private func run() {
-        let decoder = Decoder(
-            folder.model, memoryWindow: folder.memoryWindow, precision: options.precision, threads: options.threads)
+    private func run(_ session: any DecodingSession) {
         var running: [GenerationJob] = []
-        while admit(into: &running, decoder) {
+        while admit(into: &running, session) {
             if running.isEmpty {
                 wake.wait()
                 continue
             }
             let steps = running.map(\.step)
-            let logits = decoder.step(steps.map(\.sequence), tokens: steps.map(\.token))
+            let logits = session.step(steps.map(\.sequence), tokens: steps.map(\.token))
             let now = ContinuousClock.now
             var step = StepMetrics()
             var left: [GenerationJob] = []
@@ -103,7 +101,7 @@ final class DecodingLoop: Sendable {
     }
 
     /// Lets go of what nobody wants any more, and fills the batch from the queue. False where all is to end.
-    private func admit(into running: inout [GenerationJob], _ decoder: Decoder) -> Bool {
+    private func admit(into running: inout [GenerationJob], _ session: any DecodingSession) -> Bool {
         running.removeAll(where: \.ticket.isCancelled)
         let (admitted, goesOn) = state.withLock { state in
             state.waiting.removeAll(where: \.ticket.isCancelled)
@@ -114,7 +112,7 @@ final class DecodingLoop: Sendable {
             return (admitted, !state.isStopped)
         }
         running += admitted
-        if goesOn { for job in admitted { job.begin(decoder) } }
+        if goesOn { for job in admitted { job.begin(session) } }
         return goesOn
     }
 }

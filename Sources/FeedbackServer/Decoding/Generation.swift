@@ -82,7 +82,7 @@ final class GenerationJob: @unchecked Sendable {
     private let generation: Generation
     private var sampler: Sampler
     private var text: TextStream
-    private var sequence: Decoder.Sequence?
+    private var sequence: (any DecodingSequence)?
     /// Tokens taken in, of the prompt.
     private var taken = 0
     private var produced = 0
@@ -105,10 +105,10 @@ final class GenerationJob: @unchecked Sendable {
         return true
     }
 
-    func begin(_ decoder: Decoder) { sequence = decoder.makeSequence() }
+    func begin(_ session: any DecodingSession) { sequence = session.makeSequence() }
 
     /// What the next step takes.
-    var step: (sequence: Decoder.Sequence, token: Int32) {
+    var step: (sequence: any DecodingSequence, token: Int32) {
         (sequence!, taken < generation.prompt.count ? generation.prompt[taken] : token)
     }
 

@@ -12,9 +12,12 @@ final class AttentionReader: @unchecked Sendable {  // what is kept belongs to t
     /// The model of the last question, where it came from, and of when it is.
     private var kept: (path: String, time: Date?, folder: ModelFolder)?
     private let waiting = Atomic(0)
+    private let backend: any Backend
 
     private static let mostTokens = 256
     private static let mostWaiting = 8
+
+    init(_ backend: any Backend) { self.backend = backend }
 
     /// - Parameter body: an object with the `text`.
     func answer(_ body: JSON, _ run: Run, _ connection: Connection) async throws -> Response {
@@ -53,7 +56,7 @@ final class AttentionReader: @unchecked Sendable {  // what is kept belongs to t
                 "text", "the text has \(tokens.count) tokens; it must have between 1 and \(Self.mostTokens)")
         }
         let configuration = folder.model.configuration
-        let weights = folder.model.attentionWeights(tokens, memoryWindow: folder.memoryWindow)
+        let weights = try backend.attentionWeights(of: folder.model, tokens, memoryWindow: folder.memoryWindow)
         let answer: JSON = [
             "tokens": .array(tokens.map { .string(folder.tokenizer.decode([$0])) }),
             "layers": .integer(configuration.layers), "heads": .integer(configuration.heads),

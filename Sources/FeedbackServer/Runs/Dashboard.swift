@@ -1,5 +1,6 @@
 import Dispatch
 import FeedbackRuns
+import FeedbackTransformer
 import Foundation
 import HTTPTypes
 import HummingbirdCore
@@ -14,10 +15,13 @@ final class Dashboard: Sendable {
     private static let mostStreams = 1000
     /// Where their events are read: what the history takes is taken from no other request.
     private let queue = DispatchQueue(label: "events", qos: .utility)
-    private let attention = AttentionReader()
+    private let attention: AttentionReader
     private let stopped = Atomic(false)
 
-    init(_ store: RunStore) { reader = RunReader(store) }
+    init(_ store: RunStore, _ backend: any Backend) {
+        reader = RunReader(store)
+        attention = AttentionReader(backend)
+    }
 
     /// Ends the streams of events.
     func stop() { stopped.store(true, ordering: .relaxed) }

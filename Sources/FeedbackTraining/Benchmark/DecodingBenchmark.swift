@@ -6,6 +6,7 @@ public struct DecodingBenchmark {
     private let preset: RunConfiguration.Preset
     private let configuration: RunConfiguration
     private let precision: DecodingPrecision
+    private let backend: any Backend
     private let model: ModelConfiguration
     private static let vocabulary = 65
 
@@ -15,8 +16,8 @@ public struct DecodingBenchmark {
     ) throws(ConfigurationError) {
         try configuration.validate()
         model = configuration.model(vocabulary: Self.vocabulary)
-        try MemoryEstimate.check(
-            model, steps: 1, batchSize: configuration.batchSize, carry: 0, threads: configuration.threads)
+        backend = CPUBackend(threads: configuration.threads, decodingPrecision: precision)
+        try backend.checkFit(model, BatchShape(steps: 1, batchSize: configuration.batchSize))
         self.preset = preset
         self.configuration = configuration
         self.precision = precision
@@ -25,23 +26,11 @@ public struct DecodingBenchmark {
     /// Tokens of every sequence in one timed run.
     private var length: Int { min(max(model.window, 32), 256) }
 
-    /// What a step of all sequences reads at least once: the weights, the window's keys and values and distance biases.
-    private var bytesPerStep: Int {
-        let (D, F, L) = (model.dModel, model.dFF, model.layers)
-        let keyValues = model.keyValue == .shared ? 1 : L
-        let memories = model.memory == .perLayer ? L : keyValues
-        let weights = L * (2 * D * D + 2 * D * F) + keyValues * 2 * D * D + model.vocabulary * D
-        let positions = L * model.window * D
-        return Int(precision.weightBytes * Double(weights))
-            + precision.memoryBytes * (positions + configuration.batchSize * memories * model.window * 2 * D)
-    }
-
     /// Verifies, fills the memory, and times a number of runs, or as many as take about ten seconds.
-    public func run(steps: Int? = nil) throws(ConfigurationError) -> BenchmarkReport {
-        let verified = try ReferenceCheck(configuration, narrow: precision != .float32).decoding(precision)
+    public func run(steps: Int? = nil) throws -> BenchmarkReport {
+        let verified = try ReferenceCheck(configuration, narrow: precision != .float32).decoding(on: backend)
         let model = try FeedbackModel(model, seed: UInt64(configuration.seed))
-        let decoder = Decoder(
-            model, memoryWindow: model.configuration.window, precision: precision, threads: configuration.threads)
+        let decoder = try backend.decoding(model, memoryWindow: model.configuration.window)
         let sequences = (0..<configuration.batchSize).map { _ in decoder.makeSequence() }
         var tokens = sequences.indices.map { Int32($0 % Self.vocabulary) }
         var choosing = 0.0
@@ -53,17 +42,20 @@ public struct DecodingBenchmark {
         }
         for _ in 0..<2 * model.configuration.window { generate() }
         let peak = peakMemory()
-        let stream = MemoryStream(bytes: bytesPerStep, threads: configuration.threads)
+        guard let limit = decoder.limit(sequences: sequences.count) else {
+            throw ConfigurationError(
+                "this device does not tell what it could do at most; there is nothing to compare with")
+        }
         choosing = 0
         let (times, limits) = alternate(steps) {
             seconds { for _ in 0..<length { generate() } } / Double(length)
         } limit: {
-            Double(bytesPerStep) / stream.bytesPerSecond()
+            limit.seconds()
         }
         let choice = choosing / Double(times.count * length)
         return BenchmarkReport(
             preset, precision: precision.rawValue, threads: configuration.threads, tokens: configuration.batchSize,
-            seconds: times, limits: limits, work: Double(bytesPerStep), peakMemoryBytes: peak,
+            seconds: times, limits: limits, work: limit.work, peakMemoryBytes: peak,
             phases: ["decoder": times.reduce(0, +) / Double(times.count) - choice, "choice": choice],
             verifiedWithin: verified)
     }

@@ -6,7 +6,8 @@ import FeedbackTransformer
 struct ReferenceCheck {
     private let configuration: RunConfiguration
     private let model: FeedbackModel
-    private let reference: TrainingPass
+    private let reference: any TrainingSession
+    private let shape: BatchShape
     private let tokens: [Int32]
     private let (steps, batch): (Int, Int)
     /// The largest difference of a logit, and of a gradient as a share of its norm.
@@ -28,77 +29,75 @@ struct ReferenceCheck {
         let model = try FeedbackModel(shape, seed: 1)
         var random = RandomSource(seed: 2)
         tokens = (0..<steps * batch).map { _ in Int32(random.below(11)) }
-        let exact = ParameterStore(model.parameters.table, executor: ReferenceExecutor())
-        exact.copy(from: model.parameters)
-        reference = TrainingPass(exact, steps: steps, batchSize: batch, threads: 1) { ReferenceExecutor() }
-        reference.parametersChanged()
+        self.shape = BatchShape(steps: steps, batchSize: batch)
+        reference = ReferenceBackend().training(model, self.shape)
         self.model = model
         self.configuration = configuration
         (tolerance, smallestNorm) = narrow ? (4e-2, 5e-2) : (1e-4, 1e-2)
     }
 
     /// Throws where logits or any gradient is out of tolerance; returns the largest error as a share of it.
-    func training() throws(ConfigurationError) -> Double {
-        let pass = TrainingPass(
-            model, steps: steps, batchSize: batch, threads: configuration.threads,
-            precision: configuration.precision)
-        pass.parametersChanged()
-        var worst = try share(of: pass.logits(inputs: tokens), "logits")
-        let targets = Array(tokens.dropFirst() + tokens.prefix(1))
-        _ = pass.run(inputs: tokens, targets: targets)
-        _ = reference.run(inputs: tokens, targets: targets)
-        let sensitivity = configuration.precision == .float32 ? [:] : sensitivity(targets)
-        for parameter in model.parameters.table.parameters {
+    func training(on backend: any Backend) throws -> Double {
+        let session = try backend.training(model, shape)
+        var worst = try share(of: session.logits(tokens), "logits")
+        let batch = Batch(
+            steps: steps, rows: batch, inputs: tokens, targets: Array(tokens.dropFirst() + tokens.prefix(1)))
+        _ = session.gradient(of: [batch], dropout: nil)
+        _ = reference.gradient(of: [batch], dropout: nil)
+        let (gradient, expected) = (session.read(.gradient), reference.read(.gradient))
+        let sensitivity = configuration.precision == .float32 ? [:] : sensitivity(batch, expected)
+        for parameter in expected.table.parameters {
             worst = max(
                 worst,
                 try check(
-                    distance(pass, parameter.name), "the gradient of \(parameter.name)",
+                    distance(gradient, expected, parameter.name), "the gradient of \(parameter.name)",
                     within: max(tolerance, 2 * (sensitivity[parameter.name] ?? 0))))
         }
         return worst
     }
 
-    /// How far a pass's gradient is from the reference's, as a share of its norm.
-    private func distance(_ pass: TrainingPass, _ name: String) -> Double {
-        let expected = reference.gradient[name]
+    /// How far a gradient is from the reference's, as a share of its norm.
+    private func distance(_ gradient: Parameters, _ expected: Parameters, _ name: String) -> Double {
+        let (values, expected) = (gradient[name].map(Double.init), expected[name].map(Double.init))
         let norm = expected.reduce(0) { $0 + $1 * $1 }.squareRoot()
-        let error = zip(pass.gradient[name], expected).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) }
+        let error = zip(values, expected).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) }
         return error.squareRoot() / (norm + smallestNorm)
     }
 
     /// How far each gradient of the reference moves at most, of eight times, where every weight is rounded to one of its two
     /// neighbours in bfloat16 and nothing else is (as `Fixture.verify` has it).
-    private func sensitivity(_ targets: [Int32]) -> [String: Double] {
-        let exact = ParameterStore(model.parameters.table, executor: ReferenceExecutor())
-        let pass = TrainingPass(exact, steps: steps, batchSize: batch, threads: 1) { ReferenceExecutor() }
+    private func sensitivity(_ batch: Batch, _ expected: Parameters) -> [String: Double] {
+        let session = ReferenceBackend().training(model, shape)
         var random = RandomSource(seed: 3)
         var largest: [String: Double] = [:]
         for _ in 0..<8 {
-            exact.values = model.parameters.values.map { Double(neighbour(of: Float($0), using: &random)) }
-            pass.parametersChanged()
-            _ = pass.run(inputs: tokens, targets: targets)
-            for parameter in exact.table.parameters {
-                largest[parameter.name] = max(largest[parameter.name] ?? 0, distance(pass, parameter.name))
+            var rounded = model.parameters
+            rounded.values = rounded.values.map { neighbour(of: $0, using: &random) }
+            session.write(rounded)
+            _ = session.gradient(of: [batch], dropout: nil)
+            let gradient = session.read(.gradient)
+            for name in expected.table.parameters.map(\.name) {
+                largest[name] = max(largest[name] ?? 0, distance(gradient, expected, name))
             }
         }
         return largest
     }
 
     /// The same for a decoder's logits, all sequences stepped together.
-    func decoding(_ precision: DecodingPrecision) throws(ConfigurationError) -> Double {
-        let decoder = Decoder(model, precision: precision, threads: configuration.threads)
+    func decoding(on backend: any Backend) throws -> Double {
+        let decoder = try backend.decoding(model, memoryWindow: model.configuration.window)
         let sequences = (0..<batch).map { _ in decoder.makeSequence() }
-        var logits: [Double] = []
+        var logits: [Float] = []
         for step in 0..<steps {
             let rows = decoder.step(sequences, tokens: Array(tokens[step * batch..<(step + 1) * batch]))
-            logits += rows.joined().map(Double.init)
+            logits += rows.joined()
         }
         return try share(of: logits, "logits")
     }
 
-    private func share(of logits: [Double], _ name: String) throws(ConfigurationError) -> Double {
+    private func share(of logits: [Float], _ name: String) throws(ConfigurationError) -> Double {
         try check(
-            zip(logits, reference.logits(inputs: tokens)).reduce(0) { max($0, abs($1.0 - $1.1)) }, name,
+            zip(logits, reference.logits(tokens)).reduce(0) { max($0, Double(abs($1.0 - $1.1))) }, name,
             within: tolerance)
     }
 

@@ -1,4 +1,3 @@
-import FeedbackEngine
 import FeedbackTransformer
 
 /// Times training steps of random tokens beside the matrix products that they consist of.
@@ -6,6 +5,7 @@ public struct TrainingBenchmark {
     private let preset: RunConfiguration.Preset
     private let configuration: RunConfiguration
     private let model: ModelConfiguration
+    private let shape: BatchShape
     private static let vocabulary = 65
 
     /// Throws on settings that no model can have, or that this machine has no memory for.
@@ -17,90 +17,57 @@ public struct TrainingBenchmark {
             throw ConfigurationError(
                 "the benchmark times plain steps; leave out dropout, accumulate, streams and curriculum")
         }
-        guard configuration.precision.isSupported else {
-            throw ConfigurationError(
-                "this CPU does not compute in \(configuration.precision.rawValue); use --precision float32")
-        }
         model = configuration.model(vocabulary: Self.vocabulary)
-        try MemoryEstimate.check(
-            model, steps: configuration.sequenceLength, batchSize: configuration.batchSize, carry: 0,
-            threads: configuration.threads)
+        shape = BatchShape(steps: configuration.sequenceLength, batchSize: configuration.batchSize)
+        try configuration.backend.checkFit(model, shape)
         self.preset = preset
         self.configuration = configuration
     }
 
     /// Verifies, warms up, and times a number of steps, or as many as take about ten seconds.
-    public func run(steps: Int? = nil) throws(ConfigurationError) -> BenchmarkReport {
-        let verified = try ReferenceCheck(configuration, narrow: configuration.precision != .float32).training()
+    public func run(steps: Int? = nil) throws -> BenchmarkReport {
+        let verified = try ReferenceCheck(configuration, narrow: configuration.precision != .float32)
+            .training(on: configuration.backend)
         let model = try FeedbackModel(model, seed: UInt64(configuration.seed))
+        let session = try configuration.backend.training(model, shape)
         var settings = AdamOptimizer.Settings()
         settings.beta2 = configuration.beta2
         settings.weightDecay = configuration.weightDecay
         settings.gradientClip = configuration.gradientClip
-        let optimizer = AdamOptimizer(model.parameters.table, settings: settings)
-        let pass = makePass(model, makeExecutor)
-        pass.parametersChanged()
+        var optimizer = AdamOptimizer(settings)
         var random = RandomSource(seed: UInt64(configuration.seed))
-        func step(_ pass: TrainingPass) -> Double {
-            let tokens = (0..<configuration.sequenceLength * configuration.batchSize).map { _ in
-                Int32(random.below(Self.vocabulary))
-            }
+        func step() -> Double {
+            let tokens = (0..<shape.steps * shape.batchSize).map { _ in Int32(random.below(Self.vocabulary)) }
+            let batch = Batch(steps: shape.steps, rows: shape.batchSize, inputs: tokens, targets: tokens)
             return seconds {
-                _ = pass.run(inputs: tokens, targets: tokens)
-                _ = optimizer.update(pass, learningRate: 1e-4)
+                _ = session.gradient(of: [batch], dropout: nil)
+                _ = optimizer.update(session, learningRate: 1e-4)
             }
         }
-        _ = step(pass)
+        // The first step touches memory.
+        _ = step()
         let peak = peakMemory()
-        let (phases, replay) = instrument(model, step)
-        pass.parametersChanged()
+        let profile = try profile(session) { step() }
         // The first time touches memory and prepares products.
-        replay.run()
-        let (times, limits) = alternate(steps) {
-            step(pass)
-        } limit: {
-            seconds { replay.run() }
-        }
+        _ = profile.limit.seconds()
+        let (times, limits) = alternate(steps, step: step, limit: profile.limit.seconds)
         return BenchmarkReport(
             preset, precision: configuration.precision.rawValue, threads: configuration.threads,
-            tokens: configuration.sequenceLength * configuration.batchSize, seconds: times, limits: limits,
-            work: replay.operations, peakMemoryBytes: peak, phases: phases, verifiedWithin: verified)
+            tokens: shape.steps * shape.batchSize, seconds: times, limits: limits,
+            work: profile.limit.work, peakMemoryBytes: peak, phases: profile.phases, verifiedWithin: verified)
     }
 
-    private func makeExecutor() -> any Executor { CPUExecutor(configuration.precision) }
-
-    private func makePass(_ model: FeedbackModel, _ makeExecutor: () -> any Executor) -> TrainingPass {
-        TrainingPass(
-            model.parameters, steps: configuration.sequenceLength, batchSize: configuration.batchSize,
-            threads: configuration.threads, makeExecutor: makeExecutor)
-    }
-
-    /// Steps through instrumented executors: where the time of the middle one went, the mean over the workers, and the
-    /// products of a step.
-    private func instrument(
-        _ model: FeedbackModel, _ step: (TrainingPass) -> Double
-    ) -> (phases: [String: Double], replay: ProductReplay) {
-        var executors: [InstrumentedExecutor] = []
-        let pass = makePass(model) {
-            executors.append(InstrumentedExecutor(makeExecutor()))
-            return executors.last!
-        }
-        pass.parametersChanged()
-        // The first step touches memory.
-        _ = step(pass)
-        var steps: [(seconds: Double, phases: [TrainingPhase: Double])] = []
+    /// The profile of the middle one of a second's steps.
+    private func profile(_ session: any TrainingSession, _ step: () -> Double) throws -> StepProfile {
+        var steps: [(seconds: Double, profile: StepProfile)] = []
         while steps.reduce(0, { $0 + $1.seconds }) < 1 {
-            for executor in executors { executor.reset() }
-            let seconds = step(pass)
-            var phases: [TrainingPhase: Double] = [:]
-            for (phase, seconds) in executors.flatMap(\.seconds) {
-                phases[phase, default: 0] += seconds / Double(executors.count)
+            var seconds = 0.0
+            guard let profile = session.profile({ seconds = step() }) else {
+                throw ConfigurationError(
+                    "this device does not tell what it could do at most; there is nothing to compare with")
             }
-            phases[.other] = seconds - phases.values.reduce(0, +)
-            steps.append((seconds, phases))
+            steps.append((seconds, profile))
         }
-        let middle = steps.sorted { $0.seconds < $1.seconds }[steps.count / 2]
-        let replay = ProductReplay(executors.map(\.products), makeExecutor: makeExecutor)
-        return (Dictionary(uniqueKeysWithValues: middle.phases.map { ($0.rawValue, $1) }), replay)
+        return steps.sorted { $0.seconds < $1.seconds }[steps.count / 2].profile
     }
 }

@@ -1,13 +1,5 @@
 import FeedbackTransformer
 
-/// T steps of B rows, time-major: the row of step t is t·B ..< (t+1)·B. A negative target is none.
-public struct Batch: Equatable, Sendable {
-    public let steps: Int
-    public let rows: Int
-    public let inputs: [Int32]
-    public let targets: [Int32]
-}
-
 extension Batch {
     /// From rows as they lie in the data.
     fileprivate init(_ rows: [(inputs: ArraySlice<Int32>, targets: ArraySlice<Int32>)], steps: Int) {

@@ -163,6 +163,9 @@ public struct RunConfiguration: Equatable, Sendable {
         }
     }
 
+    /// What computes a run, where nothing else is asked for.
+    public var backend: any Backend { CPUBackend(threads: threads, precision: precision) }
+
     /// Throws on settings that are each possible but do not go together.
     public func validate() throws(ConfigurationError) {
         try model(vocabulary: 1).validate()

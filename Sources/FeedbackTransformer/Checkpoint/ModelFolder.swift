@@ -1,9 +1,8 @@
-import FeedbackEngine
 import Foundation
 
 /// A model on disk: `config.json`, `model.safetensors` with a labml checkpoint's names, and `tokenizer.json`.
 public struct ModelFolder: Sendable {
-    public let model: FeedbackModel
+    public var model: FeedbackModel
     public let tokenizer: Tokenizer
     /// The sequence length that the model was trained with, if it was.
     public var sequenceLength: Int?
@@ -94,7 +93,7 @@ public struct ModelFolder: Sendable {
         try writeFile(folder.appending(path: "config.json")) { try $0.write(contentsOf: data) }
         try tokenizer.write(to: folder.appending(path: "tokenizer.json"))
         try Safetensors.write(
-            model.parameters.tensors, metadata: ["format": "pt"], to: folder.appending(path: "model.safetensors"))
+            model.parameters.tensors(), metadata: ["format": "pt"], to: folder.appending(path: "model.safetensors"))
     }
 
     /// Saves a model folder: whole, or not at all.
@@ -105,48 +104,40 @@ public struct ModelFolder: Sendable {
 
 extension FeedbackModel {
     /// A model whose parameters come from a safetensors file; every parameter must be there, and nothing else.
-    convenience init(_ configuration: ModelConfiguration, safetensors file: URL) throws {
-        let tensors = try Safetensors(contentsOf: file)
+    init(_ configuration: ModelConfiguration, safetensors file: URL) throws {
+        let (tensors, table) = (try Safetensors(contentsOf: file), ParameterTable(configuration))
         do {
-            // Before there is room for them: a configuration can ask for any.
-            for parameter in ParameterTable(configuration).parameters {
-                try tensors.check(parameter.name, shape: parameter.shape)
-            }
-        } catch {
-            throw FileError("\(file.path): \(error)")
-        }
-        try self.init(zero: configuration)
-        do {
-            try parameters.load(tensors)
+            self.init(try Parameters(table, tensors))
         } catch {
             throw FileError("\(file.path): \(error)")
         }
     }
 }
 
-extension ParameterStore {
+extension Parameters {
     /// Every parameter as a tensor to write.
-    package var tensors: [Safetensors.Tensor] {
+    package func tensors(prefix: String = "") -> [Safetensors.Tensor] {
         table.parameters.map { parameter in
-            Safetensors.Tensor(name: parameter.name, shape: parameter.shape) {
-                UnsafeBufferPointer(start: self.matrix(parameter).floats, count: parameter.count)
-            }
+            Safetensors.Tensor(name: prefix + parameter.name, shape: parameter.shape, values: values[parameter.range])
         }
     }
 
-    /// Sets every parameter from the tensors of a file whose names begin with a prefix: all must be there, with the right
-    /// shapes, finite, and no others.
-    package func load(_ file: Safetensors, prefix: String = "") throws(SafetensorsError) {
+    /// Every parameter from the tensors of a file whose names begin with a prefix: all must be there, with the right shapes,
+    /// finite, and no others.
+    package init(_ table: ParameterTable, _ file: Safetensors, prefix: String = "") throws(SafetensorsError) {
         for name in file.entries.keys.sorted()
         where name.hasPrefix(prefix) && table[String(name.dropFirst(prefix.count))] == nil {
             throw .malformed("it has a tensor \(name) that such a model does not have")
         }
+        // Before there is room for them: a configuration can ask for any.
+        for parameter in table.parameters { try file.check(prefix + parameter.name, shape: parameter.shape) }
+        self.init(table)
         for parameter in table.parameters {
-            let values = try file.floats(prefix + parameter.name, shape: parameter.shape)
-            guard values.allSatisfy(\.isFinite) else {
+            let own = try file.floats(prefix + parameter.name, shape: parameter.shape)
+            guard own.allSatisfy(\.isFinite) else {
                 throw .malformed("the tensor \(prefix)\(parameter.name) has values that are not finite")
             }
-            values.withUnsafeBufferPointer { matrix(parameter).floats.update(from: $0.baseAddress!, count: $0.count) }
+            values.replaceSubrange(parameter.range, with: own)
         }
     }
 }

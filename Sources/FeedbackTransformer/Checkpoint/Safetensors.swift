@@ -152,29 +152,18 @@ public struct Safetensors: Sendable {
 
     // MARK: Writing
 
-    /// One float32 tensor to write; its values are asked for when its turn comes.
+    /// One float32 tensor to write.
     public struct Tensor {
         public let name: String
         public let shape: [Int]
-        public let values: () -> UnsafeBufferPointer<Float>
+        public let values: ArraySlice<Float>
 
-        public init(name: String, shape: [Int], values: @escaping () -> UnsafeBufferPointer<Float>) {
+        public init(name: String, shape: [Int], values: ArraySlice<Float>) {
+            precondition(values.count == shape.reduce(1, *), "\(name) has \(values.count) values")
             self.name = name
             self.shape = shape
             self.values = values
         }
-    }
-
-    /// Writes tensors that are arrays.
-    package static func write(_ arrays: [(name: String, shape: [Int], values: [Float])], to file: URL) throws {
-        func write(_ rest: ArraySlice<(name: String, shape: [Int], values: [Float])>, _ tensors: [Tensor]) throws {
-            guard let first = rest.first else { return try Self.write(tensors, to: file) }
-            try first.values.withUnsafeBufferPointer { values in
-                try write(
-                    rest.dropFirst(), tensors + [Tensor(name: first.name, shape: first.shape) { values }])
-            }
-        }
-        try write(arrays[...], [])
     }
 
     /// Writes tensors, by name, to a new file, and waits until they are on the disk.
@@ -202,15 +191,15 @@ public struct Safetensors: Sendable {
         try writeFile(file) { handle in
             try handle.write(contentsOf: withUnsafeBytes(of: UInt64(header.utf8.count).littleEndian) { Data($0) })
             try handle.write(contentsOf: Data(header.utf8))
+            // Little-endian float32 is how every supported machine holds it.
             for tensor in tensors {
-                let values = tensor.values()
-                precondition(values.count == tensor.shape.reduce(1, *), "\(tensor.name) has \(values.count) values")
-                // Little-endian float32 is how every supported machine holds it.
-                try handle.write(
-                    contentsOf: Data(
-                        bytesNoCopy: UnsafeMutableRawPointer(
-                            mutating: UnsafeRawPointer(values.baseAddress ?? UnsafePointer(bitPattern: 8)!)),
-                        count: values.count * DType.f32.size, deallocator: .none))
+                try tensor.values.withUnsafeBytes { bytes in
+                    guard let start = bytes.baseAddress else { return }
+                    try handle.write(
+                        contentsOf: Data(
+                            bytesNoCopy: UnsafeMutableRawPointer(mutating: start), count: bytes.count,
+                            deallocator: .none))
+                }
             }
         }
     }

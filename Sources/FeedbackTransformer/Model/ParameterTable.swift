@@ -22,8 +22,8 @@ public struct Parameter: Equatable, Sendable {
     public var count: Int { shape.reduce(1, *) }
     public var range: Range<Int> { offset..<offset + count }
     /// The parameter as a matrix: its first axis is the rows, all others together are the columns; a vector is one row.
-    var rows: Int { shape.count == 1 ? 1 : shape[0] }
-    var columns: Int { count / rows }
+    public var rows: Int { shape.count == 1 ? 1 : shape[0] }
+    public var columns: Int { count / rows }
 }
 
 /// Every parameter of a model, declared once: names, shapes, places, initial values, gradients, optimizer state and
@@ -98,7 +98,7 @@ public struct ParameterTable: Equatable, Sendable {
     public subscript(name: String) -> Parameter? { byName[name].map { parameters[$0] } }
 
     /// The parameter of that name. Traps where the table has none: a defect.
-    func parameter(_ name: String) -> Parameter {
+    public func parameter(_ name: String) -> Parameter {
         guard let parameter = self[name] else { preconditionFailure("no parameter \(name)") }
         return parameter
     }

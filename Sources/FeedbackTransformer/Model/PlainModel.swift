@@ -14,17 +14,19 @@ public struct PlainModel {
     private typealias Vector = [Double]
 
     private let model: ModelConfiguration
+    private let memoryWindow: Int
     private let parameters: [String: [Double]]
     /// What has been remembered of every step so far: its key and its value; of all layers together where they share them, else of
     /// each layer.
     private var remembered: [[(key: Vector, value: Vector)]]
 
-    public init(_ model: FeedbackModel) {
+    /// - Parameter memoryWindow: how many memories a step sees at most; the model's own window where nil.
+    public init(_ model: FeedbackModel, memoryWindow: Int? = nil) {
         self.model = model.configuration
+        self.memoryWindow = min(memoryWindow ?? .max, self.model.window)
         let names = model.parameters.table.parameters.map(\.name)
-        parameters = Dictionary(uniqueKeysWithValues: names.map { ($0, model.parameters[$0]) })
-        let shares = self.model.memory != .perLayer && self.model.keyValue == .shared
-        remembered = Array(repeating: [], count: shares ? 1 : self.model.layers)
+        parameters = Dictionary(uniqueKeysWithValues: names.map { ($0, model.parameters[$0].map(Double.init)) })
+        remembered = Array(repeating: [], count: self.model.caches)
     }
 
     // MARK: One step
@@ -56,7 +58,7 @@ public struct PlainModel {
     /// E5 to E8: what a layer finds in the memory; nothing at the very first step.
     private func attention(_ x: Vector, layer l: Int) -> Vector {
         let layer = "transformer.layers.\(l)"
-        let memories = remembered[remembered.count == 1 ? 0 : l].suffix(model.window)
+        let memories = remembered[remembered.count == 1 ? 0 : l].suffix(memoryWindow)
         if memories.isEmpty { return zeros }
         let q = linear(norm(x, "\(layer).norm_self_attn"), "\(layer).attn.query.linear")
         let u = parameters["\(layer).attn.query_pos_bias"]!

@@ -1,4 +1,5 @@
 import FeedbackEngine
+import FeedbackTransformer
 import Testing
 
 /// Sizes of one attention: rows, heads, size of a head, slots written before the block, steps of the block, window.
@@ -24,7 +25,7 @@ private struct Run {
         var q, keysValues, embeddings, bias, queryBias: [Double]
     }
 
-    init(_ executor: any Executor, _ size: AttentionSize, _ inputs: Inputs) {
+    init(_ executor: some Executor, _ size: AttentionSize, _ inputs: Inputs) {
         let (n, D) = (size.steps * size.rows, size.width)
         let scale = 0.5
         let memory = executor.makeMemory(

@@ -1,4 +1,5 @@
 import FeedbackEngine
+import FeedbackTransformer
 import Testing
 
 @Suite struct LayerNormTests {

@@ -1,4 +1,5 @@
 import FeedbackEngine
+import FeedbackTransformer
 import Testing
 
 @Suite struct LinearTests {
@@ -10,7 +11,7 @@ import Testing
 
     /// Weight, bias, gain and shift of both executors, packed.
     private struct Map {
-        let fast, exact: PackedLinear
+        let fast: CPULinear, exact: ReferenceLinear
         let weight, bias, gain, shift: (fast: Buffer<State>, exact: Buffer<State>)
 
         init(_ pair: inout Pair, inputs: Int, outputs: Int, bias count: Int, scale: Double) {
@@ -29,7 +30,7 @@ import Testing
         func norm(_ side: Side) -> NormParameters {
             NormParameters(gain: gain[keyPath: side].all, shift: shift[keyPath: side].all)
         }
-        func pack(_ executor: any Executor, _ packed: PackedLinear, _ side: Side, _ scale: Double) {
+        func pack<E: Executor>(_ executor: E, _ packed: E.Linear, _ side: Side, _ scale: Double) {
             let b = bias[keyPath: side].all
             executor.pack(
                 packed, weight: weight[keyPath: side].all, bias: b.count > 0 ? b : nil, norm: norm(side), scale: scale)

@@ -13,33 +13,28 @@ private func small(_ memory: MemoryRouting = .feedback) -> RunConfiguration {
 }
 
 @Suite struct BenchmarkTests {
-    /// Instrumented executors compute the same bits, and the products they record are those of the equations: of every
-    /// weight forward, backward and in its gradient; the first step has no query and no attention output.
-    @Test func instrumentsRecordEveryProduct() throws {
+    /// A profiled step computes the same bits, and the products of its limit are those of the equations: of every weight
+    /// forward, backward and in its gradient; the first step has no query and no attention output.
+    @Test func profilesKnowEveryProduct() throws {
         let (T, B, L, D, F, V) = (20, 5, 2, 32, 48, 11)
         let model = try FeedbackModel(small().model(vocabulary: V), seed: 1)
-        var executors: [InstrumentedExecutor] = []
         let tokens = (0..<T * B).map { Int32($0 * $0 % V) }
-        let plain = TrainingPass(model, steps: T, batchSize: B, threads: 2)
-        let instrumented = TrainingPass(model.parameters, steps: T, batchSize: B, threads: 2) {
-            executors.append(InstrumentedExecutor(CPUExecutor()))
-            return executors.last!
+        let batch = Batch(steps: T, rows: B, inputs: tokens, targets: tokens)
+        let sessions = try (0..<2).map { _ in
+            try CPUBackend(threads: 2).training(model, BatchShape(steps: T, batchSize: B))
         }
-        for pass in [plain, instrumented] {
-            pass.parametersChanged()
-            _ = pass.run(inputs: tokens, targets: tokens)
+        func step(_ session: any TrainingSession) {
+            _ = session.gradient(of: [batch], dropout: nil)
+            session.update(AdamStep(learningRate: 1e-3, number: 1), decay: 0)
         }
-        for parameter in model.parameters.table.parameters {
-            #expect(plain.gradient[parameter.name] == instrumented.gradient[parameter.name])
-        }
-        let replay = ProductReplay(executors.map(\.products)) { CPUExecutor() }
-        replay.run()
+        step(sessions[0])
+        let profile = try #require(sessions[1].profile { step(sessions[1]) })
+        for what in Trained.allCases { #expect(sessions[0].read(what) == sessions[1].read(what)) }
         let attention = (T - 1) * L * 2 * D * D
         let others = T * (L * 2 * D * F + 2 * D * D + V * D)
-        #expect(replay.operations == Double(6 * B * (attention + others)))
-        for phase in TrainingPhase.allCases where phase != .other && phase != .optimizer {
-            #expect(executors.allSatisfy { $0.seconds[phase] ?? 0 > 0 }, "\(phase)")
-        }
+        #expect(profile.limit.work == Double(6 * B * (attention + others)) && profile.limit.seconds() > 0)
+        #expect(Set(profile.phases.keys) == Set(TrainingPhase.allCases.map(\.rawValue)))
+        #expect(profile.phases.values.allSatisfy { $0 > 0 })
     }
 
     @Test(arguments: MemoryRouting.allCases, Precision.allCases.filter(\.isSupported))
@@ -67,11 +62,12 @@ private func small(_ memory: MemoryRouting = .feedback) -> RunConfiguration {
     /// A difference from the reference stops a benchmark before it times anything.
     @Test func differencesAreFound() throws {
         var check = try ReferenceCheck(small())
-        #expect(try check.training() <= 1 && check.decoding(.float32) <= 1)
+        let backend = CPUBackend(threads: 2)
+        #expect(try check.training(on: backend) <= 1 && check.decoding(on: backend) <= 1)
         check.tolerance = 1e-12
-        let error = #expect(throws: ConfigurationError.self) { _ = try check.training() }
+        let error = #expect(throws: ConfigurationError.self) { _ = try check.training(on: backend) }
         #expect(error?.description.contains("nothing was timed") == true)
-        #expect(throws: ConfigurationError.self) { _ = try check.decoding(.float32) }
+        #expect(throws: ConfigurationError.self) { _ = try check.decoding(on: backend) }
     }
 
     /// What would change a step's cost is not silently left out.

@@ -1,5 +1,6 @@
-import FeedbackTraining
 import Testing
+
+@testable import FeedbackTraining
 
 @Suite struct ScheduleTests {
     @Test func cosine() {
@@ -24,5 +25,11 @@ import Testing
         #expect(abs(schedule.learningRate(step: 2000) - 9.88e-4) < 1e-6)
         #expect(abs(schedule.learningRate(step: 1000) - 4.94e-4) < 1e-6)
         #expect(abs(schedule.learningRate(step: 8000) - 4.94e-4) < 1e-6)
+    }
+
+    @Test func clipping() {
+        #expect(clipScale(norm: 2, limit: 1) == 1 / (2 + 1e-6))
+        #expect(clipScale(norm: 0.5, limit: 1) == 1)
+        #expect(clipScale(norm: 5, limit: 0) == 1)
     }
 }

@@ -11,7 +11,7 @@ import Testing
         temporary = try TemporaryFolder()
         let tokenizer = try Tokenizer(.characters, text: "hello\n")
         let wiring = Wiring(window: 9, dModel: 8, vocabulary: tokenizer.vocabularySize)
-        original = ModelFolder(model: try wiring.model(), tokenizer: tokenizer, sequenceLength: 7)
+        original = ModelFolder(model: wiring.model(), tokenizer: tokenizer, sequenceLength: 7)
         try original.save(to: folder)
     }
 
@@ -29,7 +29,7 @@ import Testing
         try configure("memoryNorm", nil)
         #expect(try ModelFolder(contentsOf: folder).model.configuration.memoryNorm == .none)
         let wiring = Wiring(norm: .layer, dModel: 8, vocabulary: original.tokenizer.vocabularySize)
-        try ModelFolder(model: try wiring.model(), tokenizer: original.tokenizer).save(to: folder)
+        try ModelFolder(model: wiring.model(), tokenizer: original.tokenizer).save(to: folder)
         let loaded = try ModelFolder(contentsOf: folder)
         #expect(loaded.model.configuration.memoryNorm == .layer)
         #expect(loaded.model.parameters["transformer.norm_memory.weight"].allSatisfy { $0 != 1 })
@@ -84,8 +84,9 @@ import Testing
     }
 
     @Test func parametersThatAreNotFiniteAreRefused() throws {
-        original.model.parameters["generator.bias"][2] = .nan
-        try original.save(to: folder)
+        var damaged = original
+        damaged.model.parameters["generator.bias"][2] = .nan
+        try damaged.save(to: folder)
         #expect(throws: FileError.self) { try ModelFolder(contentsOf: folder) }
     }
 

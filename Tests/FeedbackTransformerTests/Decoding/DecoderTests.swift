@@ -31,17 +31,15 @@ import Testing
 
     /// The same tokens all anew, as one segment of the training pass.
     private func recompute(_ model: FeedbackModel, _ tokens: [Int32], window: Int) -> [[Float]] {
-        let pass = TrainingPass(
-            model, steps: tokens.count, batchSize: 1, memoryWindow: window, threads: 1, forwardOnly: true)
-        pass.parametersChanged()
-        let logits = pass.logits(inputs: tokens)
+        let shape = BatchShape(steps: tokens.count, batchSize: 1, memoryWindow: window)
+        let logits = CPUBackend().evaluation(model, shape).logits(tokens)
         let size = model.configuration.vocabulary
-        return tokens.indices.map { t in logits[t * size..<(t + 1) * size].map { Float($0) } }
+        return tokens.indices.map { t in Array(logits[t * size..<(t + 1) * size]) }
     }
 
     /// 1,008 random prompts in all, of lengths below and far beyond the window, and 8 greedy tokens after each.
     @Test(arguments: routings) func cachedGenerationEqualsFullRecomputation(wiring: Wiring) throws {
-        let model = try wiring.model()
+        let model = wiring.model()
         var random = RandomSource(seed: 5)
         for window in [3, 20, 64] {
             let decoder = Decoder(model, memoryWindow: window)
@@ -63,7 +61,7 @@ import Testing
 
     /// Sequences of different lengths, some new, some ended, together and one by one.
     @Test(arguments: routings) func batchedDecodingEqualsOneByOne(wiring: Wiring) throws {
-        let model = try wiring.model()
+        let model = wiring.model()
         var random = RandomSource(seed: 9)
         let texts = (0..<7).map { _ in (0..<1 + random.below(90)).map { _ in Int32(random.below(11)) } }
         let single = texts.map { text in
@@ -72,7 +70,7 @@ import Testing
             return text.map { decoder.step([sequence], tokens: [$0])[0] }
         }
         let decoder = Decoder(model, memoryWindow: 20)
-        var running: [(text: Int, sequence: Decoder.Sequence)] = []
+        var running: [(text: Int, sequence: any DecodingSequence)] = []
         var waiting = Array(texts.indices)
         while !running.isEmpty || !waiting.isEmpty {
             if !waiting.isEmpty && (running.isEmpty || random.below(4) == 0) {
@@ -91,7 +89,7 @@ import Testing
     /// Far beyond the position table and through many clearings of forgotten memories.
     @Test func longSequencesKeepTheirWindow() throws {
         let wiring = Wiring(layers: 1, dModel: 8, vocabulary: 5, positions: 32)
-        let model = try wiring.model()
+        let model = wiring.model()
         let tokens = (0..<700).map { Int32(($0 * $0) % 5) }
         let decoder = Decoder(model)
         let sequence = decoder.makeSequence()
@@ -110,7 +108,7 @@ import Testing
     /// How far a precision may be from float32 in a model of logits of size one: units of 2⁻⁸ in a dozen maps one after
     /// the other, for bfloat16 rounded and for int8 of the largest.
     @Test(arguments: narrow) func narrowIsClose(wiring: Wiring, precision: DecodingPrecision, portable: Bool) throws {
-        let model = try wiring.model()
+        let model = wiring.model()
         var random = RandomSource(seed: 21)
         let tokens = (0..<70).map { _ in Int32(random.below(11)) }
         let decoders = [
@@ -135,7 +133,7 @@ import Testing
     ) throws {
         var wide = wiring
         (wide.dModel, wide.heads) = (144, 3)
-        let model = try wide.model()
+        let model = wide.model()
         var random = RandomSource(seed: 31)
         let texts = (0..<9).map { _ in (0..<1 + random.below(30)).map { _ in Int32(random.below(11)) } }
         let single = texts.map { text in

@@ -1,3 +1,4 @@
+import FeedbackEngine
 import FeedbackTransformer
 import Testing
 
@@ -7,14 +8,15 @@ import Testing
     init() throws {
         let tokenizer = try Tokenizer(.characters, text: "abcde \n")
         let wiring = Wiring(dModel: 12, vocabulary: tokenizer.vocabularySize, positions: 64)
-        folder = ModelFolder(model: try wiring.model(), tokenizer: tokenizer)
+        folder = ModelFolder(model: wiring.model(), tokenizer: tokenizer)
     }
 
     private func pieces(
         _ prompt: String = "ab", maxTokens: Int = 60, temperature: Double = 1, stops: [String] = []
     ) throws -> [String] {
         var generator = try TextGenerator(
-            folder, prompt: prompt, maxTokens: maxTokens, sampler: Sampler(temperature: temperature, seed: 3),
+            folder, on: CPUBackend(), prompt: prompt, maxTokens: maxTokens,
+            sampler: Sampler(temperature: temperature, seed: 3),
             stops: stops)
         var pieces: [String] = []
         while let piece = try generator.next() { pieces.append(piece) }
@@ -72,19 +74,20 @@ import Testing
     private func folder(_ kind: Tokenizer.Kind, _ text: String) throws -> ModelFolder {
         let tokenizer = try Tokenizer(kind, text: text)
         let wiring = Wiring(dModel: 12, vocabulary: tokenizer.vocabularySize, positions: 64)
-        return ModelFolder(model: try wiring.model(), tokenizer: tokenizer)
+        return ModelFolder(model: wiring.model(), tokenizer: tokenizer)
     }
 
     /// Whatever bytes come, and wherever a stop lies among them, the pieces are whole characters and together what all the
     /// bytes make. The model's bytes are hardly ever UTF-8: its bias is turned to those of a few characters.
     @Test(arguments: 0..<40) func streamedBytesNeverBreakACharacter(seed: UInt64) throws {
-        let folder = try folder(.bytes, "")
-        var bias = Array(repeating: -40.0, count: 256)
+        var folder = try folder(.bytes, "")
+        var bias = Array(repeating: Float(-40), count: 256)
         for byte in "aé€😀".utf8 { bias[Int(byte)] = 0 }
         folder.model.parameters["generator.bias"] = bias
         func pieces(stops: [String]) throws -> [String] {
             var generator = try TextGenerator(
-                folder, prompt: "a", maxTokens: 60, sampler: Sampler(temperature: 8, seed: seed), stops: stops)
+                folder, on: CPUBackend(), prompt: "a", maxTokens: 60, sampler: Sampler(temperature: 8, seed: seed),
+                stops: stops)
             var pieces: [String] = []
             while let piece = try generator.next() { pieces.append(piece) }
             return pieces
@@ -109,7 +112,8 @@ import Testing
     @Test func wordsComeWithTheSpacesBetween() throws {
         let folder = try folder(.words, "the cat sat on a mat.")
         func text(_ prompt: String) throws -> [String] {
-            var generator = try TextGenerator(folder, prompt: prompt, maxTokens: 3, sampler: Sampler(seed: 1))
+            var generator = try TextGenerator(
+                folder, on: CPUBackend(), prompt: prompt, maxTokens: 3, sampler: Sampler(seed: 1))
             var pieces: [String] = []
             while let piece = try generator.next() { pieces.append(piece) }
             return pieces

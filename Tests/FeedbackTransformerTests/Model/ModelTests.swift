@@ -1,4 +1,3 @@
-import FeedbackEngine
 import FeedbackTransformer
 import Testing
 
@@ -48,10 +47,10 @@ import Testing
     @Test func freshParametersFollowPyTorchsDefaults() throws {
         let configuration = ModelConfiguration(layers: 2, dModel: 64, heads: 4, dFF: 256, vocabulary: 50)
         let model = try FeedbackModel(configuration, seed: 3)
-        func values(_ name: String) -> [Double] { model.parameters[name] }
+        func values(_ name: String) -> [Float] { model.parameters[name] }
         let embedding = values("src_embed.weight")
-        #expect(abs(embedding.reduce(0, +) / Double(embedding.count)) < 0.1)
-        #expect(abs(embedding.reduce(0) { $0 + $1 * $1 } / Double(embedding.count) - 1) < 0.1)
+        #expect(abs(embedding.reduce(0, +) / Float(embedding.count)) < 0.1)
+        #expect(abs(embedding.reduce(0) { $0 + $1 * $1 } / Float(embedding.count) - 1) < 0.1)
         let inner = values("transformer.layers.0.feed_forward.layer2.weight")
         #expect(inner.max()! < 1 / 16 && inner.max()! > 0.06 && inner.min()! < -0.06)
         #expect(values("transformer.weights") == [1, 1, 1])
@@ -69,8 +68,8 @@ import Testing
         let configuration = ModelConfiguration(layers: 1, dModel: 32, heads: 2, dFF: 4, vocabulary: 3, positions: 8)
         let slopes = try FeedbackModel(configuration, seed: 1).parameters["transformer.layers.0.attn.key_pos_bias"]
         for offset in 1...8 {
-            #expect(abs(slopes[(8 - offset) * 2] + 4.0 / 16 * Double(offset)) < 1e-6)
-            #expect(abs(slopes[(8 - offset) * 2 + 1] + 4.0 / 256 * Double(offset)) < 1e-6)
+            #expect(abs(slopes[(8 - offset) * 2] + 4.0 / 16 * Float(offset)) < 1e-6)
+            #expect(abs(slopes[(8 - offset) * 2 + 1] + 4.0 / 256 * Float(offset)) < 1e-6)
         }
         let zero = try FeedbackModel(configuration, seed: 1, positions: .zero)
         #expect(zero.parameters["transformer.layers.0.attn.key_pos_bias"].allSatisfy { $0 == 0 })

@@ -12,16 +12,12 @@ import Testing
     }
 
     @Test(arguments: wirings) func passesAndDecoderAgree(wiring: Wiring) throws {
-        let model = try wiring.model()
-        let exact = ParameterStore(model.parameters.table, executor: ReferenceExecutor())
-        exact.copy(from: model.parameters)
-        let reference = wiring.pass(exact) { ReferenceExecutor() }
-        let engine = wiring.pass(model.parameters, threads: 2) { CPUExecutor() }
-        let decoder = Decoder(model, memoryWindow: wiring.configuration.window)
-        reference.parametersChanged()
-        engine.parametersChanged()
+        let model = wiring.model()
+        let reference = ReferenceBackend().evaluation(model, wiring.shape)
+        let engine = CPUBackend(threads: 2).evaluation(model, wiring.shape)
+        let decoder = CPUBackend().decoding(model, memoryWindow: wiring.configuration.window)
         let inputs = wiring.batches(1)[0].inputs
-        let (expected, fast) = (reference.logits(inputs: inputs), engine.logits(inputs: inputs))
+        let (expected, fast) = (reference.logits(inputs), engine.logits(inputs))
         for row in 0..<wiring.batch {
             var plain = PlainModel(model)
             let sequence = decoder.makeSequence()
@@ -30,8 +26,8 @@ import Testing
                 let (logits, decoded) = (plain.step(token), decoder.step([sequence], tokens: [token])[0])
                 for v in 0..<wiring.vocabulary {
                     let index = (t * wiring.batch + row) * wiring.vocabulary + v
-                    #expect(abs(logits[v] - expected[index]) < 1e-10)
-                    #expect(abs(logits[v] - fast[index]) < 1e-4 && abs(logits[v] - Double(decoded[v])) < 1e-4)
+                    #expect(Float(logits[v]).isNear(expected[index]))
+                    #expect(abs(logits[v] - Double(fast[index])) < 1e-4 && abs(logits[v] - Double(decoded[v])) < 1e-4)
                 }
             }
         }
@@ -39,11 +35,10 @@ import Testing
 
     @Test func lossAndContinuation() throws {
         let wiring = Wiring(steps: 12, batch: 1)
-        let model = try wiring.model()
+        let model = wiring.model()
         let tokens = wiring.batches(1)[0].inputs
-        let pass = wiring.pass(model.parameters) { CPUExecutor() }
-        pass.parametersChanged()
-        let sum = pass.evaluate(inputs: tokens, targets: tokens.dropFirst() + [-1])
+        let batch = Batch(steps: 12, rows: 1, inputs: tokens, targets: tokens.dropFirst() + [-1])
+        let sum = CPUBackend().evaluation(model, wiring.shape).loss(of: batch)
         var plain = PlainModel(model)
         #expect(abs(plain.loss(of: tokens) - sum.loss / Double(sum.targets)) < 1e-5)
         // What goes on after the last token goes on after what has been found, too.
@@ -51,4 +46,9 @@ import Testing
         let whole = first.continuation(of: tokens, tokens: 8)
         #expect(second.continuation(of: tokens + whole.prefix(3), tokens: 5) == Array(whole.suffix(5)))
     }
+}
+
+extension Float {
+    /// The same but for the last bits: two sums in double precision, rounded.
+    fileprivate func isNear(_ other: Float) -> Bool { abs(self - other) <= 2 * max(ulp, other.ulp) }
 }

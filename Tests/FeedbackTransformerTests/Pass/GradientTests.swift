@@ -16,19 +16,16 @@ import Testing
         /// The loss of the second segment with other parameters, after a first with the original ones.
         func loss(_ index: Int?, _ delta: Double) -> Double {
             let pass = wiring.pass(parameters) { ReferenceExecutor() }
-            pass.parametersChanged()
-            _ = pass.run(inputs: batches[0].inputs, targets: batches[0].targets, dropout: wiring.dropout(0))
+            _ = pass.gradient(of: [batches[0]], dropout: wiring.dropout(0))
             if let index { parameters.all[index] += delta }
             pass.parametersChanged()
-            let sum = pass.run(
-                inputs: batches[1].inputs, targets: batches[1].targets, dropout: wiring.dropout(1))
+            let sum = pass.gradient(of: [batches[1]], dropout: wiring.dropout(1))
             if let index { parameters.all[index] -= delta }
             return sum.loss / Double(sum.targets)
         }
         let pass = wiring.pass(parameters) { ReferenceExecutor() }
-        pass.parametersChanged()
-        _ = pass.run(inputs: batches[0].inputs, targets: batches[0].targets, dropout: wiring.dropout(0))
-        _ = pass.run(inputs: batches[1].inputs, targets: batches[1].targets, dropout: wiring.dropout(1))
+        _ = pass.gradient(of: [batches[0]], dropout: wiring.dropout(0))
+        _ = pass.gradient(of: [batches[1]], dropout: wiring.dropout(1))
         var random = RandomSource(seed: 11)
         for parameter in parameters.table.parameters {
             // A few of each, the last rows among them: in position tables those are the nearest offsets.
@@ -86,19 +83,17 @@ import Testing
                 }
             }
         }
-        fast.copy(from: exact)
-        exact.copy(from: fast)  // the same numbers, rounded to float32
+        fast.host = exact.host
+        exact.host = fast.host  // the same numbers, rounded to float32
         let reference = wiring.pass(exact) { ReferenceExecutor() }
         let engine = wiring.pass(fast, threads: 2) { CPUExecutor(precision) }
         let (lossTolerance, tolerance, floor) = precision == .float32 ? (1e-5, 1e-4, 1e-6) : (1e-2, 6e-2, 5e-3)
-        reference.parametersChanged()
-        engine.parametersChanged()
         for (index, batch) in wiring.batches(3).enumerated() {
             // The last batch with dropout.
             if index == 2 { wiring.dropRate = 0.25 }
             let dropout = wiring.dropout(index)
-            let expected = reference.run(inputs: batch.inputs, targets: batch.targets, dropout: dropout)
-            let sum = engine.run(inputs: batch.inputs, targets: batch.targets, dropout: dropout)
+            let expected = reference.gradient(of: [batch], dropout: dropout)
+            let sum = engine.gradient(of: [batch], dropout: dropout)
             #expect(abs(sum.loss - expected.loss) <= lossTolerance * abs(expected.loss))
             #expect(sum.targets == expected.targets)
             for parameter in exact.table.parameters {
@@ -118,10 +113,10 @@ import Testing
         let wiring = Wiring(memory: memory, steps: 21, batch: 2, positions: 32)
         let batch = wiring.batches(1)[0]
         let parameters = wiring.parameters(CPUExecutor())
-        func gradient(_ pass: TrainingPass) -> [Double] {
+        func gradient(_ pass: TrainingPass<CPUExecutor>) -> [Double] {
             pass.parametersChanged()
-            _ = pass.run(inputs: batch.inputs, targets: batch.targets)
-            return pass.gradient.values
+            _ = pass.gradient(of: [batch])
+            return pass.gradient.all.values
         }
         let pass = wiring.pass(parameters) { CPUExecutor(precision) }
         let name = "transformer.value.linear.weight"
@@ -137,22 +132,22 @@ import Testing
     @Test(arguments: [1, 2]) func severalBatchesAreOne(threads: Int) throws {
         let wiring = Wiring(steps: 4, batch: 2)
         var batches = wiring.batches(3)
-        for index in 0..<6 { batches[1].targets[index] = -1 }
+        let some = batches[1].targets.enumerated().map { $0 < 6 ? -1 : $1 }
+        batches[1] = Batch(steps: 4, rows: 2, inputs: batches[1].inputs, targets: some)
         let parameters = wiring.parameters(ReferenceExecutor())
         let parts = wiring.pass(parameters, threads: threads) { ReferenceExecutor() }
         var large = wiring
         large.batch = 6
         let whole = large.pass(parameters) { ReferenceExecutor() }
-        parts.parametersChanged()
-        whole.parametersChanged()
-        func joined(_ path: KeyPath<(inputs: [Int32], targets: [Int32]), [Int32]>) -> [Int32] {
+        func joined(_ path: KeyPath<Batch, [Int32]>) -> [Int32] {
             (0..<4).flatMap { t in batches.flatMap { $0[keyPath: path][2 * t..<2 * t + 2] } }
         }
-        let sum = parts.run(batches)
-        let expected = whole.run(inputs: joined(\.inputs), targets: joined(\.targets))
+        let sum = parts.gradient(of: batches)
+        let expected = whole.gradient(
+            of: [Batch(steps: 4, rows: 6, inputs: joined(\.inputs), targets: joined(\.targets))])
         #expect(sum.targets == expected.targets && sum.correct == expected.correct)
         #expect(abs(sum.loss - expected.loss) < 1e-12)
-        let difference = zip(parts.gradient.values, whole.gradient.values).map { abs($0 - $1) }.max()!
+        let difference = zip(parts.gradient.all.values, whole.gradient.all.values).map { abs($0 - $1) }.max()!
         #expect(difference < 1e-14 && parts.gradientNorm() > 1e-3)
     }
 }

@@ -62,8 +62,8 @@ extension SequenceTask {
     }
 
     /// A sequence with a model's answers: at each step that has one, the likeliest token.
-    func answered(by folder: ModelFolder, sequence: TaskSequence) -> String {
-        let decoder = Decoder(folder.model, memoryWindow: folder.memoryWindow)
+    func answered(by folder: ModelFolder, on backend: any Backend, sequence: TaskSequence) throws -> String {
+        let decoder = try backend.decoding(folder.model, memoryWindow: folder.memoryWindow)
         let memory = decoder.makeSequence()
         let answers = sequence.tokens.map { token in
             let logits = decoder.step([memory], tokens: [token])[0]

@@ -1,39 +1,22 @@
-import FeedbackEngine
 import FeedbackTransformer
-
-/// One matrix product that a pass asked for.
-struct RecordedProduct {
-    enum Kind {
-        case forwardToOperand(rectified: Bool)
-        case forward(accumulates: Bool)
-        case backwardToOperand
-        case backward(accumulates: Bool)
-        case gradient
-    }
-    let kind: Kind
-    let linear: PackedLinear
-    let rows: Int
-
-    var operations: Double { 2 * Double(rows) * Double(linear.inputs) * Double(linear.outputs) }
-}
 
 /// The matrix products of a training step and nothing else, on memory that stays in cache as far as it can: the most
 /// that this machine, with these products on so many threads, could do. Every worker runs those of its own rows.
-final class ProductReplay {
+final class ProductReplay<E: Executor> {
     private let workers: [Worker]
     private let pool: WorkerPool
     let operations: Double
 
     private final class Worker: @unchecked Sendable {
-        let executor: any Executor
-        let products: [RecordedProduct]
+        let executor: E
+        let products: [RecordedProduct<E.Linear>]
         /// What the products read and where they write; each product uses the beginning.
         let (first, second): (Buffer<Operand>, Buffer<Operand>)
         let (operand, state): (Buffer<Operand>, Buffer<State>)
         /// A gradient for every weight, as in a pass.
         var gradients: [ObjectIdentifier: Buffer<State>] = [:]
 
-        init(_ products: [RecordedProduct], executor: any Executor) {
+        init(_ products: [RecordedProduct<E.Linear>], executor: E) {
             self.executor = executor
             self.products = products
             let largest = products.map { $0.rows * max($0.linear.inputs, $0.linear.outputs) }.max() ?? 0
@@ -76,7 +59,7 @@ final class ProductReplay {
     }
 
     /// - Parameter products: those of every worker.
-    init(_ products: [[RecordedProduct]], makeExecutor: () -> any Executor) {
+    init(_ products: [[RecordedProduct<E.Linear>]], makeExecutor: () -> E) {
         workers = products.map { Worker($0, executor: makeExecutor()) }
         pool = WorkerPool(count: products.count)
         operations = products.joined().reduce(0) { $0 + $1.operations }

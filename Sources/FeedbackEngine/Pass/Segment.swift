@@ -1,4 +1,4 @@
-import FeedbackEngine
+import FeedbackTransformer
 
 // The model over the T steps of a segment, forward. Steps 1–4 and E1–E14 are those of Documentation/Equations.md.
 //
@@ -23,7 +23,7 @@ final class Tile {
     var carried = 0
     private let buffers: [Buffer<Operand>]
 
-    init(_ shape: SegmentShape, rows: Range<Int>, executor: any Executor) {
+    init(_ shape: SegmentShape, rows: Range<Int>, executor: some Executor) {
         self.rows = rows
         buffers = (0..<shape.vectors).map { _ in executor.operand(shape.slots * rows.count, shape.model.dModel) }
         vectors = buffers.map(\.all)
@@ -34,17 +34,17 @@ final class Tile {
 ///
 /// In a feedback model a block is one step, and every block waits for the memory of the one before. In a `per-layer`
 /// model a block is all T steps: the ordinary transformer. The code is the same.
-final class Segment {
-    let executor: any Executor
-    let workspace: Workspace
-    let packed: PackedModel
+final class Segment<E: Executor> {
+    let executor: E
+    let workspace: Workspace<E>
+    let packed: PackedModel<E>
     let parameters: ParameterStore
     var shape: SegmentShape { workspace.shape }
     var model: ModelConfiguration { workspace.shape.model }
 
     init(
-        _ shape: SegmentShape, rows: Int, packed: PackedModel, parameters: ParameterStore, training: Bool,
-        executor: any Executor
+        _ shape: SegmentShape, rows: Int, packed: PackedModel<E>, parameters: ParameterStore, training: Bool,
+        executor: E
     ) {
         self.executor = executor
         self.packed = packed
@@ -86,8 +86,8 @@ final class Segment {
         }
     }
 
-    func memory(layer: Int) -> AttentionMemory { workspace.memories[workspace.memories.count == 1 ? 0 : layer] }
-    func keyValue(memory: Int) -> PackedLinear { packed.keyValue[packed.keyValue.count == 1 ? 0 : memory].packed }
+    func memory(layer: Int) -> E.Memory { workspace.memories[workspace.memories.count == 1 ? 0 : layer] }
+    func keyValue(memory: Int) -> E.Linear { packed.keyValue[packed.keyValue.count == 1 ? 0 : memory].packed }
 
     /// The vectors that a memory's keys and values are made from, for a range of slots.
     func vectors(memory: Int, slots: Range<Int>, _ tile: Tile) -> Matrix<Operand> {
@@ -104,10 +104,12 @@ final class Segment {
         let weights = packed.memoryWeights(parameters)
 
         // 3, for the memories carried over: their keys and values anew, with the weights as they are now.
-        for memory in 0..<shape.memories { remember(memory, slots: 0..<tile.carried, tile) }
+        for memory in 0..<shape.memories { appendKeysValues(memory, slots: 0..<tile.carried, tile) }
 
         // 1, and the first layer's queries: they need no memory, so all steps' are computed at once.
-        executor.embed(tokens, table: parameters.matrix("src_embed.weight"), into: workspace.x[0].rows(all))  // E1
+        executor.timed(.embeddingAndLoss) {
+            executor.embed(tokens, table: parameters.matrix("src_embed.weight"), into: workspace.x[0].rows(all))  // E1
+        }
         let first = rows(attending(0..<shape.steps, tile), of: tile)
         executor.query(workspace.x[0].rows(first), packed.layers[0], keeping: workspace.attention[0].rows(first))  // E8
 
@@ -117,17 +119,19 @@ final class Segment {
             let slots = tile.carried + block.lowerBound..<tile.carried + block.upperBound
             for l in 0..<model.layers {
                 let x = workspace.x[l].rows(rows)
-                if !shape.routesFeedback {  // 3
+                if !shape.isRecurrent {  // 3
                     keep(x, memory: l, block, tile)
-                    remember(l, slots: slots, tile)
+                    appendKeysValues(l, slots: slots, tile)
                 }
                 layer(l, block, tile, dropout)  // 2
             }
-            if shape.routesFeedback {  // 3
+            if shape.isRecurrent {  // 3
                 let m = workspace.memory.rows(0..<rows.count)
-                executor.weightedSum(workspace.x.map { $0.rows(rows) }, weights: weights, into: m)  // E9
+                executor.timed(.memory) {
+                    executor.weightedSum(workspace.x.map { $0.rows(rows) }, weights: weights, into: m)  // E9
+                }
                 keep(m, memory: 0, block, tile)
-                for memory in 0..<shape.memories { remember(memory, slots: slots, tile) }
+                for memory in 0..<shape.memories { appendKeysValues(memory, slots: slots, tile) }
             }
         }
 
@@ -158,7 +162,7 @@ final class Segment {
                 dropout: self.dropout(dropout, layer: l, attending, tile))
         }
         executor.feedForward(  // E4
-            x, layer.feedForward, keeping: workspace.feedForward[l].rows(rows),
+            x, inner: layer.inner.packed, outer: layer.outer.packed, keeping: workspace.feedForward[l].rows(rows),
             dropout: self.dropout(dropout, layer: l, block, tile))
     }
 
@@ -176,12 +180,14 @@ final class Segment {
     }
 
     /// Computes the keys and values of some slots from their vectors and appends them to a memory.
-    private func remember(_ memory: Int, slots: Range<Int>, _ tile: Tile) {
+    private func appendKeysValues(_ memory: Int, slots: Range<Int>, _ tile: Tile) {
         if slots.isEmpty { return }
         let keysValues = workspace.keysValues.rows(0..<slots.count * tile.rows.count)
         executor.linear(  // E3
             vectors(memory: memory, slots: slots, tile), keyValue(memory: memory), into: keysValues)
-        executor.append(keysValues, to: workspace.memories[memory], slot: slots.lowerBound)
+        executor.timed(.memory) {
+            executor.append(keysValues, to: workspace.memories[memory], slot: slots.lowerBound)
+        }
     }
 
     /// Keeps the last memories of this segment as those that are carried over to the next.

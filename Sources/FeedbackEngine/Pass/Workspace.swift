@@ -1,9 +1,9 @@
-import FeedbackEngine
+import FeedbackTransformer
 
 /// Everything that one worker computes in while it takes rows through a segment, forward and backward. Allocated once.
 ///
 /// Everything is time-major: the rows of step t are t·R ..< (t+1)·R.
-final class Workspace {
+final class Workspace<E: Executor> {
     let shape: SegmentShape
     /// R: rows at a time, at most.
     let rows: Int
@@ -16,7 +16,7 @@ final class Workspace {
     let attention: [AttentionStash]
     let feedForward: [FeedForwardStash]
     /// Keys and values: one memory that all layers read, or one a layer.
-    let memories: [AttentionMemory]
+    let memories: [E.Memory]
     /// r of the memory vectors' LayerNorm; none where they are not normalised.
     let memoryInverseDeviation: [Matrix<State>]
     let normalized: Matrix<Operand>
@@ -38,7 +38,7 @@ final class Workspace {
     let positionGradients: [PositionGradients]
     private let buffers: [AnyObject]
 
-    init(_ shape: SegmentShape, rows: Int, training: Bool, executor: any Executor) {
+    init(_ shape: SegmentShape, rows: Int, training: Bool, executor: E) {
         let model = shape.model
         let (D, F, H, L) = (model.dModel, model.dFF, model.heads, model.layers)
         let all = shape.steps * rows
@@ -103,33 +103,38 @@ final class Workspace {
 }
 
 /// The sizes of a segment: T steps of a model, after up to `carry` memories carried over from the segment before.
-public struct SegmentShape: Equatable, Sendable {
-    public let model: ModelConfiguration
+struct SegmentShape: Equatable, Sendable {
+    let model: ModelConfiguration
     /// T.
-    public let steps: Int
-    public let carry: Int
+    let steps: Int
+    let carry: Int
     /// M.
-    public let window: Int
+    let window: Int
 
-    package init(model: ModelConfiguration, steps: Int, carry: Int, window: Int) {
-        (self.model, self.steps, self.carry, self.window) = (model, steps, carry, window)
+    init(_ model: ModelConfiguration, _ batch: BatchShape) {
+        self.model = model
+        steps = batch.steps
+        window = min(batch.memoryWindow ?? .max, model.window)
+        carry = min(batch.carry, window)
     }
 
     /// Slots of a memory.
     var slots: Int { carry + steps }
     /// The farthest offset at which a step can see a memory.
     var reach: Int { min(window, slots) }
-    var routesFeedback: Bool { model.memory != .perLayer }
+    var isRecurrent: Bool { model.isRecurrent }
     /// Steps that run at once: one where the next needs its memory, else all.
-    var block: Int { routesFeedback ? 1 : steps }
+    var block: Int { isRecurrent ? 1 : steps }
     /// Steps of a chunk: when its last block is done, what its steps add to the gradients of earlier memories is summed. They
     /// are few, so that what they have written is still in the nearer caches.
-    package var chunk: Int { routesFeedback ? min(steps, 8) : steps }
+    var chunk: Int { isRecurrent ? min(steps, 8) : steps }
     /// Steps of a span: chunks of up to 384 rows in all. When the last one is done, the gradients of weights are computed; each
     /// is read and written then, and only then.
-    package func span(rows: Int) -> Int { min(steps, chunk * max(1, 384 / (chunk * rows))) }
-    /// Memories with keys and values of their own: one, where all layers see the same vectors through the same weights.
-    var memories: Int { routesFeedback && model.keyValue == .shared ? 1 : model.layers }
+    func span(rows: Int) -> Int { min(steps, chunk * max(1, 384 / (chunk * rows))) }
+    var memories: Int { model.caches }
     /// Different memory vectors of a step: one that all layers see, or one a layer.
-    var vectors: Int { routesFeedback ? 1 : model.layers }
+    var vectors: Int { isRecurrent ? 1 : model.layers }
+    /// Rows that go through a segment together, at most. In the recurrence, enough that a product is not bound by reading its
+    /// weights, few enough that what is kept stays small; in a parallel pass all steps already fill a product.
+    var tileRows: Int { isRecurrent ? 16 : max(1, 512 / steps) }
 }

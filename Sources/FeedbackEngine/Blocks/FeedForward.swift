@@ -11,31 +11,19 @@
 //
 // Shapes: x, dx, n, dn [N, D]; r [N, 1]; h, dh [N, F].
 
-public struct FeedForwardWeights: Sendable {
-    /// W1' [F, D] with the LayerNorm's gain and shift folded in.
-    public let inner: PackedLinear
-    /// W2 [D, F].
-    public let outer: PackedLinear
-
-    public init(inner: PackedLinear, outer: PackedLinear) {
-        self.inner = inner
-        self.outer = outer
-    }
-}
-
 /// What the forward pass keeps for the backward pass: n, r, h.
-public struct FeedForwardStash {
-    public let normalized: Matrix<Operand>
-    public let inverseDeviation: Matrix<State>
-    public let hidden: Matrix<Operand>
+package struct FeedForwardStash {
+    package let normalized: Matrix<Operand>
+    package let inverseDeviation: Matrix<State>
+    package let hidden: Matrix<Operand>
 
-    public init(normalized: Matrix<Operand>, inverseDeviation: Matrix<State>, hidden: Matrix<Operand>) {
+    package init(normalized: Matrix<Operand>, inverseDeviation: Matrix<State>, hidden: Matrix<Operand>) {
         self.normalized = normalized
         self.inverseDeviation = inverseDeviation
         self.hidden = hidden
     }
 
-    public func rows(_ range: Range<Int>) -> FeedForwardStash {
+    package func rows(_ range: Range<Int>) -> FeedForwardStash {
         FeedForwardStash(
             normalized: normalized.rows(range), inverseDeviation: inverseDeviation.rows(range),
             hidden: hidden.rows(range))
@@ -43,60 +31,61 @@ public struct FeedForwardStash {
 }
 
 /// What the backward pass keeps for the weight gradients: do, dh.
-public struct FeedForwardDeltas {
-    public let output: Matrix<Operand>
-    public let hidden: Matrix<Operand>
+package struct FeedForwardDeltas {
+    package let output: Matrix<Operand>
+    package let hidden: Matrix<Operand>
 
-    public init(output: Matrix<Operand>, hidden: Matrix<Operand>) {
+    package init(output: Matrix<Operand>, hidden: Matrix<Operand>) {
         self.output = output
         self.hidden = hidden
     }
 
-    public func rows(_ range: Range<Int>) -> FeedForwardDeltas {
+    package func rows(_ range: Range<Int>) -> FeedForwardDeltas {
         FeedForwardDeltas(output: output.rows(range), hidden: hidden.rows(range))
     }
 }
 
-public protocol RectifierOperations {
+package protocol RectifierOperations {
     /// dh = 0 where h ≤ 0.
     func rectifierBackward(_ h: Matrix<Operand>, _ dh: Matrix<Operand>)
 }
 
 extension Executor {
-    public func feedForward(
-        _ x: Matrix<State>, _ weights: FeedForwardWeights, keeping stash: FeedForwardStash,
+    /// `inner` is W1' [F, D] with the LayerNorm's gain and shift folded in, `outer` W2 [D, F].
+    package func feedForward(
+        _ x: Matrix<State>, inner: Linear, outer: Linear, keeping stash: FeedForwardStash,
         dropout: BlockDropout? = nil
     ) {
         normalize(x, into: stash.normalized, inverseDeviation: stash.inverseDeviation)  // 1
-        linear(stash.normalized, weights.inner, into: stash.hidden, rectified: true)  // 2
+        linear(stash.normalized, inner, into: stash.hidden, rectified: true)  // 2
         drop(stash.hidden, dropout, .hidden)
-        residual(stash.hidden, weights.outer, dropout, .feedForwardOutput, accumulatingInto: x)  // 3
+        residual(stash.hidden, outer, dropout, .feedForwardOutput, accumulatingInto: x)  // 3
     }
 
     /// `dNormalized` is room for dn.
-    public func feedForwardBackward(
-        _ dx: Matrix<State>, _ weights: FeedForwardWeights, _ stash: FeedForwardStash,
+    package func feedForwardBackward(
+        _ dx: Matrix<State>, inner: Linear, outer: Linear, _ stash: FeedForwardStash,
         keeping deltas: FeedForwardDeltas, dNormalized: Matrix<State>, dropout: BlockDropout? = nil
     ) {
         convert(dx, into: deltas.output)  // 3
         drop(deltas.output, dropout, .feedForwardOutput)
-        linearBackward(deltas.output, weights.outer, into: deltas.hidden)
+        linearBackward(deltas.output, outer, into: deltas.hidden)
         drop(deltas.hidden, dropout, .hidden)
         rectifierBackward(stash.hidden, deltas.hidden)
-        linearBackward(deltas.hidden, weights.inner, into: dNormalized)  // 2
+        linearBackward(deltas.hidden, inner, into: dNormalized)  // 2
         normalizeBackward(  // 1
             dNormalized, normalized: stash.normalized, inverseDeviation: stash.inverseDeviation, accumulatingInto: dx)
     }
 }
 
 extension ReferenceExecutor {
-    public func rectifierBackward(_ h: Matrix<Operand>, _ dh: Matrix<Operand>) {
+    package func rectifierBackward(_ h: Matrix<Operand>, _ dh: Matrix<Operand>) {
         for i in 0..<h.count where h.doubles[i] <= 0 { dh.doubles[i] = 0 }
     }
 }
 
 extension CPUExecutor {
-    public func rectifierBackward(_ h: Matrix<Operand>, _ dh: Matrix<Operand>) {
+    package func rectifierBackward(_ h: Matrix<Operand>, _ dh: Matrix<Operand>) {
         assert(h.count == dh.count)
         kernels.rectifierBackward(h.base, h.count, dh.base)
     }

@@ -1,91 +1,69 @@
-import FeedbackEngine
+import FeedbackTransformer
 
-/// Steps any number of sequences at once, each with its own memory, a token at a time.
+/// The CPU's decoding session. The keys and values of a memory are computed once, when its step is taken, and kept; a step
+/// costs one pass over the weights and over the memories that it sees.
 ///
-/// The keys and values of a memory are computed once, when its step is taken, and kept; a step costs one pass over the
-/// weights and over the memories that it sees. Sequences may be of different lengths and may come and go between steps.
-///
-/// ```swift
-/// let decoder = Decoder(model)
-/// let sequence = decoder.makeSequence()
-/// var token: Int32 = 0
-/// for _ in 0..<100 {
-///     let logits = decoder.step([sequence], tokens: [token])[0]
-///     token = Int32(logits.indices.max { logits[$0] < logits[$1] }!)
-/// }
-/// ```
-///
-/// The logits of a sequence have the same bits whichever sequences it is stepped with, and on any number of threads.
-///
-/// A decoder and its sequences belong to one thread at a time. It takes the parameters as they are when it is made.
-public final class Decoder {
-    public let model: FeedbackModel
+/// The logits of a sequence have the same bits on any number of threads too.
+package final class Decoder: DecodingSession {
+    let configuration: ModelConfiguration
     /// M: the memories a step sees at most.
-    public let memoryWindow: Int
-    public let precision: DecodingPrecision
-    private let team: WorkerPool
+    package let memoryWindow: Int
+    let precision: DecodingPrecision
+    let team: WorkerPool
     private let shares: DecodingShares
     private var weights: DecodingWeights
     private let memoryWeights: [Float]
-    private let memoryCount: Int
     private var workspace: DecodingWorkspace?
 
     /// - Parameters:
     ///   - model: the parameters to decode with, as they are now.
-    ///   - memoryWindow: how many memories a step sees at most; the model's own window where nil.
+    ///   - memoryWindow: how many memories a step sees at most.
     ///   - precision: of the weights, which a step of few sequences spends its time reading, and of the memories.
     ///   - threads: how many share a step's work, this one included. Useful up to the number of free cores.
-    public convenience init(
-        _ model: FeedbackModel, memoryWindow: Int? = nil, precision: DecodingPrecision = .float32, threads: Int = 1
-    ) {
-        self.init(model, memoryWindow: memoryWindow, precision: precision, threads: threads, portable: false)
-    }
-
-    /// - Parameter portable: whether to do without the CPU's instructions for dot products, as on a CPU that lacks them.
+    ///   - portable: whether to do without the CPU's instructions for dot products, as on a CPU that lacks them.
     package init(
-        _ model: FeedbackModel, memoryWindow: Int?, precision: DecodingPrecision, threads: Int, portable: Bool
+        _ model: FeedbackModel, memoryWindow: Int? = nil, precision: DecodingPrecision = .float32, threads: Int = 1,
+        portable: Bool = false
     ) {
-        let configuration = model.configuration
-        self.model = model
+        configuration = model.configuration
         self.memoryWindow = min(memoryWindow ?? configuration.window, configuration.window)
         self.precision = precision
         precondition(self.memoryWindow > 0, "a memory window of \(self.memoryWindow)")
         team = WorkerPool(count: threads)
         shares = DecodingShares(configuration, parts: threads)
         weights = DecodingWeights(
-            model, reach: min(self.memoryWindow, 64), precision: precision, portable: portable)
-        switch configuration.memory {
-        case .feedback:
-            memoryWeights = layerWeights(model.parameters.matrix("transformer.weights")).map(Float.init)
-        case .feedbackLast: memoryWeights = Array(repeating: 0, count: configuration.layers) + [1]
-        case .perLayer: memoryWeights = []
-        }
-        memoryCount = configuration.memory != .perLayer && configuration.keyValue == .shared ? 1 : configuration.layers
+            model.parameters, reach: min(self.memoryWindow, 64), precision: precision, portable: portable)
+        memoryWeights = configuration.memoryWeights(model.parameters["transformer.weights"].map(Double.init))
+            .map(Float.init)
     }
 
     /// What one sequence remembers.
-    public final class Sequence {
+    private final class Sequence: DecodingSequence {
         /// Steps taken.
-        public fileprivate(set) var length = 0
-        /// One memory that all layers read, or one a layer.
-        fileprivate var memories: [DecodingMemory] = []
+        var length = 0
+        /// One cache that all layers read, or one a layer.
+        var memories: [DecodingMemory] = []
         /// Owns what the memories point into.
-        fileprivate var arena = DecodingArena()
+        var arena = DecodingArena()
         /// Slots in use.
-        fileprivate var filled = 0
+        var filled = 0
     }
 
-    /// A sequence at its start, with no memory.
-    public func makeSequence() -> Sequence {
+    package func makeSequence() -> any DecodingSequence {
         let sequence = Sequence()
         sequence.memories = makeMemories(slots: min(64, slotLimit), in: sequence.arena)
         return sequence
     }
 
-    /// Takes one step of every sequence: from its next token to the logits of the token after, [V] each.
-    ///
-    /// - Precondition: no sequence is listed twice, and every token is in the vocabulary.
-    public func step(_ sequences: [Sequence], tokens: [Int32]) -> [[Float]] {
+    package func step(_ sequences: [any DecodingSequence], tokens: [Int32]) -> [[Float]] {
+        step(
+            sequences.map {
+                guard let own = $0 as? Sequence else { preconditionFailure("a sequence of another backend") }
+                return own
+            }, tokens)
+    }
+
+    private func step(_ sequences: [Sequence], _ tokens: [Int32]) -> [[Float]] {
         precondition(sequences.count == tokens.count)
         if sequences.isEmpty { return [] }
         let seen = sequences.reduce(1) { max($0, min($1.filled, memoryWindow)) }
@@ -95,12 +73,12 @@ public final class Decoder {
         let order = sequences.indices.sorted { sequences[$0].filled > 0 && sequences[$1].filled == 0 }
         let workspace = workspace(rows: sequences.count)
         let step = DecodingStep(
-            configuration: model.configuration, weights: weights, memoryWeights: memoryWeights,
+            configuration: configuration, weights: weights, memoryWeights: memoryWeights,
             memoryWindow: memoryWindow, team: team, shares: shares, workspace: workspace, rows: sequences.count,
             attending: sequences.count { $0.filled > 0 }, memories: order.flatMap { sequences[$0].memories },
             filled: order.map { sequences[$0].filled })
         workspace.embed(
-            order.map { tokens[$0] }, table: model.parameters.matrix("src_embed.weight"), memoryWeights.first)
+            order.map { tokens[$0] }, table: weights.embedding, memoryWeights.first)
         team.run { step.run(part: $0) }
         var logits = Array(repeating: [Float](), count: sequences.count)
         for (row, index) in order.enumerated() {
@@ -114,9 +92,9 @@ public final class Decoder {
     // MARK: Room
 
     private func makeMemories(slots: Int, in arena: DecodingArena) -> [DecodingMemory] {
-        (0..<memoryCount).map { _ in
+        (0..<configuration.caches).map { _ in
             DecodingMemory(
-                slots: slots, heads: model.configuration.heads, headSize: model.configuration.headSize,
+                slots: slots, heads: configuration.heads, headSize: configuration.headSize,
                 precision: precision, in: arena)
         }
     }
@@ -142,7 +120,7 @@ public final class Decoder {
     private func workspace(rows: Int) -> DecodingWorkspace {
         if let workspace, workspace.rows >= rows { return workspace }
         let made = DecodingWorkspace(
-            model.configuration, rows: rows, slots: slotLimit, parts: team.count, precision: precision,
+            configuration, rows: rows, slots: slotLimit, parts: team.count, precision: precision,
             portable: weights.portable)
         workspace = made
         return made

@@ -1,5 +1,3 @@
-import FeedbackEngine
-
 // E8: attention block, pre-norm, with its residual
 //
 //   forward  1   (n, r) = LayerNorm(x)                                E2
@@ -52,38 +50,43 @@ struct AttentionDeltas {
 
 extension Executor {
     /// Steps 1 and 2. They need no memory, so the first layer's are computed for all steps at once.
-    func query(_ x: Matrix<State>, _ layer: PackedLayer, keeping stash: AttentionStash) {
+    func query(_ x: Matrix<State>, _ layer: PackedLayer<Self>, keeping stash: AttentionStash) {
         normalize(x, into: stash.normalized, inverseDeviation: stash.inverseDeviation)  // 1
         linear(stash.normalized, layer.query.packed, into: stash.query, rectified: false)  // 2
     }
 
     /// Steps 3 and 4.
     func attention(
-        _ x: Matrix<State>, _ layer: PackedLayer, _ memory: AttentionMemory, _ visibility: Visibility,
+        _ x: Matrix<State>, _ layer: PackedLayer<Self>, _ memory: Memory, _ visibility: Visibility,
         keeping stash: AttentionStash, dropout: BlockDropout?
     ) {
-        attend(  // 3
-            stash.query, memory, layer.positions, visibility, probabilities: stash.probabilities,
-            dropout: dropout?.at(.attentionWeights), into: stash.context)
+        timed(.attentionForward) {  // 3
+            attend(
+                stash.query, memory, layer.positions, visibility, probabilities: stash.probabilities,
+                dropout: dropout?.at(.attentionWeights), into: stash.context)
+        }
         residual(stash.context, layer.output.packed, dropout, .attentionOutput, accumulatingInto: x)  // 4
     }
 
     /// Steps 4 and 3.
     func attentionBackward(
-        _ dx: Matrix<State>, _ layer: PackedLayer, _ memory: AttentionMemory, _ visibility: Visibility,
+        _ dx: Matrix<State>, _ layer: PackedLayer<Self>, _ memory: Memory, _ visibility: Visibility,
         _ stash: AttentionStash, keeping deltas: AttentionDeltas, dropout: BlockDropout?
     ) {
         convert(dx, into: deltas.output)  // 4
         drop(deltas.output, dropout, .attentionOutput)
         linearBackward(deltas.output, layer.output.packed, into: deltas.context)
-        attendBackward(  // 3
-            deltas.context, context: stash.context, probabilities: stash.probabilities, memory, layer.positions,
-            visibility, dropout: dropout?.at(.attentionWeights), scoreGradients: deltas.scores, into: deltas.query)
+        timed(.attentionBackward) {  // 3
+            attendBackward(
+                deltas.context, context: stash.context, probabilities: stash.probabilities, memory, layer.positions,
+                visibility, dropout: dropout?.at(.attentionWeights), scoreGradients: deltas.scores,
+                into: deltas.query)
+        }
     }
 
     /// Steps 2 and 1. `dNormalized` is room for dn.
     func queryBackward(
-        _ dx: Matrix<State>, _ layer: PackedLayer, _ stash: AttentionStash, _ deltas: AttentionDeltas,
+        _ dx: Matrix<State>, _ layer: PackedLayer<Self>, _ stash: AttentionStash, _ deltas: AttentionDeltas,
         dNormalized: Matrix<State>
     ) {
         linearBackward(deltas.query, layer.query.packed, into: dNormalized)  // 2

@@ -1,4 +1,4 @@
-import FeedbackEngine
+import FeedbackTransformer
 
 extension Segment {
     /// The gradients that answer `forward`, for dlogits [T·R, V]: added to one worker's store, in the terms of the packed
@@ -30,7 +30,7 @@ extension Segment {
                 for block in ranges(of: chunk, by: shape.block).reversed() {
                     backward(block, of: chunk, in: span, tile, dropout, weights: weights, accumulatingInto: &dWeights)
                 }
-                finish(chunk, in: span, tile)
+                gatherChunk(chunk, in: span, tile)
             }
             gradients(span, tile, accumulatingInto: gradient)
         }
@@ -43,7 +43,9 @@ extension Segment {
         }
 
         // 1, for all steps at once.
-        executor.embedBackward(dx, tokens: tokens, accumulatingInto: gradient.matrix("src_embed.weight"))  // E1
+        executor.timed(.embeddingAndLoss) {
+            executor.embedBackward(dx, tokens: tokens, accumulatingInto: gradient.matrix("src_embed.weight"))  // E1
+        }
 
         // 3, for the memories carried over: the key and value weights learn from them, but no gradient goes further back.
         if tile.carried == 0 { return }
@@ -52,7 +54,7 @@ extension Segment {
         }
     }
 
-    /// Steps 3 and 2 of one block, layers last to first. What needs several blocks is left to `finish` and `gradients`.
+    /// Steps 3 and 2 of one block, layers last to first. What needs several blocks is left to `gatherChunk` and `gradients`.
     private func backward(
         _ block: Range<Int>, of chunk: Range<Int>, in span: Range<Int>, _ tile: Tile, _ dropout: Dropout?,
         weights: [Double], accumulatingInto dWeights: inout [Double]
@@ -62,16 +64,18 @@ extension Segment {
         let dx = workspace.dx.rows(rows)
         let dNormalized = workspace.dNormalized.rows(0..<rows.count)
         let attending = attending(block, tile)
-        let dm = workspace.memory.rows(0..<(shape.routesFeedback ? rows.count : 0))
-        if shape.routesFeedback {  // 3
+        let dm = workspace.memory.rows(0..<(shape.isRecurrent ? rows.count : 0))
+        if shape.isRecurrent {  // 3
             memoryBackward(block, of: chunk, in: span, tile, into: dm)
-            dWeights[model.layers] += executor.weightedSumBackward(  // E9
-                dm, x: workspace.x[model.layers].rows(rows), weight: weights[model.layers], accumulatingInto: dx)
+            dWeights[model.layers] += executor.timed(.memory) {
+                executor.weightedSumBackward(  // E9
+                    dm, x: workspace.x[model.layers].rows(rows), weight: weights[model.layers], accumulatingInto: dx)
+            }
         }
         for l in (0..<model.layers).reversed() {
             let layer = packed.layers[l]
             executor.feedForwardBackward(  // 2: E4
-                dx, layer.feedForward, workspace.feedForward[l].rows(rows),
+                dx, inner: layer.inner.packed, outer: layer.outer.packed, workspace.feedForward[l].rows(rows),
                 keeping: workspace.feedForwardDeltas[l].rows(delta), dNormalized: dNormalized,
                 dropout: self.dropout(dropout, layer: l, block, tile))
             if !attending.isEmpty {
@@ -88,9 +92,11 @@ extension Segment {
                         dx, layer, stash, deltas, dNormalized: workspace.dNormalized.rows(0..<seeing.count))
                 }
             }
-            if shape.routesFeedback {
-                dWeights[l] += executor.weightedSumBackward(  // E9
-                    dm, x: workspace.x[l].rows(rows), weight: weights[l], accumulatingInto: dx)
+            if shape.isRecurrent {
+                dWeights[l] += executor.timed(.memory) {
+                    executor.weightedSumBackward(  // E9
+                        dm, x: workspace.x[l].rows(rows), weight: weights[l], accumulatingInto: dx)
+                }
             } else {  // 3
                 let slots = tile.carried + block.lowerBound..<tile.carried + block.upperBound
                 gather(l, steps: attending, of: span, slots: slots, tile)
@@ -140,16 +146,18 @@ extension Segment {
     }
 
     /// What a chunk's steps contribute to the gradients of positions (E5) and of all earlier memories (E5, E7).
-    private func finish(_ chunk: Range<Int>, in span: Range<Int>, _ tile: Tile) {
+    private func gatherChunk(_ chunk: Range<Int>, in span: Range<Int>, _ tile: Tile) {
         let attending = attending(chunk, tile)
         if attending.isEmpty { return }
         for l in 0..<model.layers {
-            executor.gather(
-                scoreGradients: workspace.attentionDeltas[l].rows(rows(from(span, attending), of: tile)).scores,
-                q: workspace.attention[l].rows(rows(attending, of: tile)).query, rows: tile.rows.count,
-                visibility(attending, tile), accumulatingInto: workspace.positionGradients[l])
+            executor.timed(.attentionBackward) {
+                executor.gather(
+                    scoreGradients: workspace.attentionDeltas[l].rows(rows(from(span, attending), of: tile)).scores,
+                    q: workspace.attention[l].rows(rows(attending, of: tile)).query, rows: tile.rows.count,
+                    visibility(attending, tile), accumulatingInto: workspace.positionGradients[l])
+            }
         }
-        let earlier = tile.carried + (shape.routesFeedback ? chunk.lowerBound : 0)
+        let earlier = tile.carried + (shape.isRecurrent ? chunk.lowerBound : 0)
         for memory in 0..<shape.memories {
             gather(memory, steps: attending, of: span, slots: 0..<earlier, tile)
         }
@@ -200,9 +208,11 @@ extension Segment {
             return AttentionGradients(
                 scores: deltas.scores, probabilities: stash.probabilities, query: stash.query, context: deltas.context)
         }
-        executor.gather(
-            gradients, steps: from(span, steps), slots: slots, visibility(span, tile),
-            accumulatingInto: workspace.memories[memory])
+        executor.timed(.attentionBackward) {
+            executor.gather(
+                gradients, steps: from(span, steps), slots: slots, visibility(span, tile),
+                accumulatingInto: workspace.memories[memory])
+        }
     }
 
     /// Weight gradients of key and value from slots whose dk and dv are complete.
@@ -217,10 +227,10 @@ extension Segment {
     }
 
     private func gradients(
-        _ dy: Matrix<Operand>, _ x: Matrix<Operand>, of map: LinearMap, accumulatingInto gradient: ParameterStore
+        _ dy: Matrix<Operand>, _ x: Matrix<Operand>, of map: PackedMap<E>, accumulatingInto gradient: ParameterStore
     ) {
         executor.linearGradients(
-            dy, x, map.packed, accumulatingInto: gradient.matrix(map.weight),
-            dBias: map.biasGradient.map { gradient.matrix($0).shaped(1, $0.count) })
+            dy, x, map.packed, accumulatingInto: gradient.matrix(map.map.weight),
+            dBias: map.biasGradient(in: gradient))
     }
 }

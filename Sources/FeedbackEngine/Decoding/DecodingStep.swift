@@ -1,4 +1,4 @@
-import FeedbackEngine
+import FeedbackTransformer
 
 // One step of several sequences, shared out over the team's threads; the equations are those of Documentation/Equations.md
 //
@@ -100,7 +100,7 @@ struct DecodingStep: @unchecked Sendable {
         let (encoded, parts, heads) = (room.encoded[part], team.count, shares.heads[part])
         for l in weights.layers.indices {
             let layer = weights.layers[l]
-            if configuration.memory == .perLayer { remember(room.x, memory: l, part: part) }
+            if !configuration.isRecurrent { appendKeysValues(room.x, memory: l, part: part) }
             if attending > 0 {
                 encoded.encode(room.x, rows: attending, columns: D, normalizing: true)  // 1
                 layer.query.multiply(encoded, part: part, of: parts, .store, into: room.query)
@@ -127,7 +127,7 @@ struct DecodingStep: @unchecked Sendable {
             team.barrier(part)
             encoded.encode(room.hidden, rows: rows, columns: F)  // 5
             layer.outer.multiply(encoded, part: part, of: parts, .add, into: room.x)
-            if configuration.memory != .perLayer {
+            if configuration.isRecurrent {
                 for row in 0..<rows {
                     room.memory.rows(row..<row + 1).add(
                         room.x.rows(row..<row + 1), times: memoryWeights[l + 1], columns: shares.columns[part])
@@ -135,15 +135,15 @@ struct DecodingStep: @unchecked Sendable {
             }
             team.barrier(part)
         }
-        if configuration.memory != .perLayer {  // 6
-            for memory in 0..<memoryCount { remember(room.memory, memory: memory, part: part) }
+        if configuration.isRecurrent {  // 6
+            for memory in 0..<memoryCount { appendKeysValues(room.memory, memory: memory, part: part) }
         }
         encoded.encode(room.x, rows: rows, columns: D, normalizing: true)  // 7
         weights.generator.multiply(encoded, part: part, of: parts, .store, into: room.logits)
     }
 
     /// Appends the keys and values made from `vectors` to one memory of every row.
-    private func remember(_ vectors: Matrix<State>, memory: Int, part: Int) {
+    private func appendKeysValues(_ vectors: Matrix<State>, memory: Int, part: Int) {
         let (room, map) = (workspace, weights.keys.count == 1 ? 0 : memory)
         let encoded = room.encoded[part]
         // No thread may still read the keys and values of the memory before.

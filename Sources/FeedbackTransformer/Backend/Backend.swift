@@ -1,0 +1,139 @@
+/// Computes models: the seam between what a model is and where its numbers are.
+///
+/// A backend gives out sessions, each for one model and one shape of batch. A session owns its parameters where it computes;
+/// the host sees numbers only through its methods. Training, evaluation, verification, benchmarks, generation and the server
+/// know no more than this. See the article "A device of your own".
+public protocol Backend: Sendable {
+    /// Throws where the device cannot compute this model, or not so.
+    func training(_ model: FeedbackModel, _ shape: BatchShape) throws -> any TrainingSession
+    /// Throws where the device cannot compute this model, or not so.
+    func evaluation(_ model: FeedbackModel, _ shape: BatchShape) throws -> any EvaluationSession
+    /// Throws where the device cannot compute this model, or not so.
+    ///
+    /// - Parameter memoryWindow: how many memories a step sees at most.
+    func decoding(_ model: FeedbackModel, memoryWindow: Int) throws -> any DecodingSession
+
+    /// The bytes that training such batches takes, roughly.
+    func footprint(_ model: ModelConfiguration, _ shape: BatchShape) -> Double
+    /// The bytes that the device has.
+    var memoryCapacity: Double { get }
+}
+
+/// Predicts batches, one after the other. A session belongs to one thread at a time.
+public protocol EvaluationSession: AnyObject {
+    var shape: BatchShape { get }
+    /// The loss of a batch. What its steps leave is carried to the next batch, as the shape says.
+    func loss(of batch: Batch) -> CrossEntropySum
+    /// The logits of a batch [T, B], as [T, B, V], beginning from what is carried; carries nothing itself.
+    func logits(_ inputs: [Int32]) -> [Float]
+    /// What every head of every layer looks at in one row of tokens that begins without memory: [layer][head][step][memory]. The
+    /// row of step t has t numbers that add up to 1; those of memories outside the window are 0.
+    func attentionWeights(_ inputs: [Int32]) -> [[[[Float]]]]
+    /// The memories that the last batch has left to the next; set, the next batch continues from there.
+    var carriedMemory: CarriedMemory { get set }
+    /// Forgets the carried memories: the next batch begins anew.
+    func forget()
+    /// Sets the parameters.
+    func write(_ parameters: Parameters)
+}
+
+extension Backend {
+    /// What a model looks at: how much of each memory every head of every layer takes at every step of a text, as
+    /// `EvaluationSession.attentionWeights` has it.
+    ///
+    /// - Parameters:
+    ///   - tokens: the text, all in the vocabulary.
+    ///   - memoryWindow: the memories a step sees at most; the model's own window where nil.
+    public func attentionWeights(
+        of model: FeedbackModel, _ tokens: [Int32], memoryWindow: Int? = nil
+    ) throws -> [[[[Float]]]] {
+        if tokens.isEmpty {
+            let (layers, heads) = (model.configuration.layers, model.configuration.heads)
+            return Array(repeating: Array(repeating: [], count: heads), count: layers)
+        }
+        let shape = BatchShape(steps: tokens.count, batchSize: 1, memoryWindow: memoryWindow)
+        return try evaluation(model, shape).attentionWeights(tokens)
+    }
+}
+
+/// Computes gradients and makes Adam's updates.
+public protocol TrainingSession: EvaluationSession {
+    /// Forward and backward over several batches, one after the other: computes the gradient of the mean loss over all their
+    /// targets, as if they had been one batch, and returns the summed loss.
+    ///
+    /// - Parameter dropout: what to drop; another draw for every step, of which batch i takes part i.
+    func gradient(of batches: [Batch], dropout: Dropout?) -> CrossEntropySum
+    /// ‖g‖₂ over the gradient of everything that training changes (E11).
+    func gradientNorm() -> Double
+    /// One Adam update (E12) of everything that training changes.
+    ///
+    /// - Parameter decay: λ, for the parameters that decay.
+    func update(_ step: AdamStep, decay: Double)
+    func read(_ what: Trained) -> Parameters
+    func write(_ values: Parameters, to what: Trained)
+    /// Runs a step with its parts timed, and finds what the device could do at most; nil where the backend cannot tell.
+    func profile(_ step: () -> Void) -> StepProfile?
+}
+
+extension TrainingSession {
+    public func write(_ parameters: Parameters) { write(parameters, to: .parameters) }
+    public func profile(_ step: () -> Void) -> StepProfile? { nil }
+}
+
+/// What a training session has a number of for each parameter.
+public enum Trained: CaseIterable, Sendable {
+    case parameters, gradient
+    /// Adam's m and v, zero at first.
+    case firstMoment, secondMoment
+}
+
+/// Steps any number of sequences at once, each with its own memory, a token at a time. A session and its sequences belong to
+/// one thread at a time.
+///
+/// Sequences may be of different lengths and may come and go between steps. The logits of a sequence have the same bits
+/// whichever sequences it is stepped with.
+public protocol DecodingSession: AnyObject {
+    /// A sequence at its start, with no memory. What it remembers lives as long as it does.
+    func makeSequence() -> any DecodingSequence
+    /// Takes one step of every sequence: from its next token to the logits of the token after, [V] each.
+    ///
+    /// - Precondition: the sequences are this session's, none is listed twice, and every token is in the vocabulary.
+    func step(_ sequences: [any DecodingSequence], tokens: [Int32]) -> [[Float]]
+    /// What a step of so many sequences costs at least, the memory window full; nil where the backend cannot tell.
+    func limit(sequences: Int) -> DeviceLimit?
+}
+
+extension DecodingSession {
+    public func limit(sequences: Int) -> DeviceLimit? { nil }
+}
+
+/// One sequence of a decoding session.
+public protocol DecodingSequence: AnyObject {
+    /// Steps taken.
+    var length: Int { get }
+}
+
+/// What a device allows at most, for work that has to be done in any case.
+public struct DeviceLimit {
+    /// Operations of a training step, bytes of a decoding step.
+    public let work: Double
+    /// How long that work takes and nothing else, in seconds: measured when called.
+    public let seconds: () -> Double
+
+    public init(work: Double, seconds: @escaping () -> Double) {
+        self.work = work
+        self.seconds = seconds
+    }
+}
+
+/// Where the time of a training step goes.
+public struct StepProfile {
+    /// Seconds of the step by what they were spent on.
+    public let phases: [String: Double]
+    public let limit: DeviceLimit
+
+    public init(phases: [String: Double], limit: DeviceLimit) {
+        self.phases = phases
+        self.limit = limit
+    }
+}
