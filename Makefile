@@ -58,7 +58,7 @@ sanitize: sanitize-address sanitize-thread
 sanitize-address: CHECKS = --sanitize address $(addprefix -Xcc , -fsanitize=undefined -fno-sanitize-recover=undefined)
 sanitize-thread: CHECKS = --sanitize thread
 sanitize-%: setup
-	ASAN_OPTIONS=detect_leaks=0 $(SWIFT) test $(CHECKS) --scratch-path .build-sanitize-$* $(FLAGS) \
+	ASAN_OPTIONS=detect_leaks=0 TSAN_OPTIONS=halt_on_error=1 $(SWIFT) test $(CHECKS) --scratch-path .build-sanitize-$* $(FLAGS) \
 		--filter '$(SANITIZED)' --skip 'PanelLinearTests|GradientTests'
 
 # The dashboard in headless Chromium, and the notebook on a small budget, with the command that the tests have built.
