@@ -40,7 +40,7 @@ INLINE TARGET void sum_memory(
     for (int c = 0; c < columns; c++) STORE(out + 16 * c, ((sum[0][c] + sum[1][c]) + (sum[2][c] + sum[3][c])) * scale);
 }
 
-KERNEL_TARGET static void attend_memory(
+KERNEL_TARGET static void attend_decoding(
     const float *q, const int32_t *keys, const int32_t *values, const int32_t *next, const int32_t *positions,
     long stride, const float *positionBias, long start, long end, long K, float *scratch, float *out) {
     const long first = start & ~15L, last = feedback_padded(end), groups = feedback_groups(FORMAT, K);

@@ -23,5 +23,5 @@ typedef half operand;
 #include "Product.h"
 
 feedback_kernels bfloat16_kernels(void) {
-    return (feedback_kernels){.multiply = multiply, .attendMemory = attend_memory};
+    return (feedback_kernels){.multiply = multiply, .attendDecoding = attend_decoding};
 }

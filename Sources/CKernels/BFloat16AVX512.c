@@ -202,7 +202,7 @@ feedback_kernels bfloat16_avx512_kernels(void) {
         .gatherOffsets = gather_offsets,
         .sumOffsets = sum_offsets,
         .multiply = multiply,
-        .attendMemory = attend_memory,
+        .attendDecoding = attend_decoding,
     };
 }
 

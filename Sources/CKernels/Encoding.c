@@ -89,7 +89,7 @@ void feedback_quantize(const float *w, long count, int32_t *groups, float *scale
 
 // MARK: Keys and values
 
-void feedback_remember(
+void feedback_append_keys_values(
     feedback_format format, const float *key, const float *value, long K, long slot, int32_t *keys, int32_t *values) {
     const long groups = feedback_groups(format, K);
     int32_t *lane = keys + (slot / 16) * groups * 16 + slot % 16;

@@ -111,6 +111,6 @@ feedback_kernels float32_kernels(void) {
         .gatherOffsets = gather_offsets,
         .sumOffsets = sum_offsets,
         .multiply = multiply,
-        .attendMemory = attend_memory,
+        .attendDecoding = attend_decoding,
     };
 }

@@ -22,7 +22,7 @@ typedef float operand;
 feedback_kernels float32_avx512_kernels(void) {
     feedback_kernels kernels = float32_kernels();
     kernels.multiply = multiply;
-    kernels.attendMemory = attend_memory;
+    kernels.attendDecoding = attend_decoding;
     return kernels;
 }
 #endif

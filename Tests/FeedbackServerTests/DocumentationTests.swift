@@ -97,6 +97,12 @@ import Testing
         print(folder.tokenizer.decode(try logits.map { try sampler.next($0) }))
     }
 
+    private func device() throws {
+        let differences = try Fixture(contentsOf: URL(filePath: "feedback-kv.safetensors")).verify(
+            on: CountingBackend())
+        print(differences.filter { !$0.passes }.map(\.name))
+    }
+
     private func training() async throws {
         let corpus = try await TextCorpus.named("tiny_shakespeare")
         let trainer = try Trainer(RunConfiguration(preset: .demo), corpus: corpus)
@@ -179,3 +185,28 @@ import Testing
         try await server.run { address in print("listening on \(address)") }
     }
 }
+
+/// What the samples name, out of the way of other tests.
+private enum Samples {
+    final class CountingBackend: Backend {
+        let base = CPUBackend(threads: 2)
+        let batches = Atomic(0)
+
+        func training(_ model: FeedbackModel, _ shape: BatchShape) throws -> any TrainingSession {
+            CountingSession(try base.training(model, shape), self)
+        }
+        func evaluation(_ model: FeedbackModel, _ shape: BatchShape) throws -> any EvaluationSession {
+            base.evaluation(model, shape)
+        }
+        func decoding(_ model: FeedbackModel, memoryWindow: Int) throws -> any DecodingSession {
+            base.decoding(model, memoryWindow: memoryWindow)
+        }
+        func footprint(_ model: ModelConfiguration, _ shape: BatchShape) -> Double { base.footprint(model, shape) }
+        var memoryCapacity: Double { base.memoryCapacity }
+    }
+}
+
+private typealias CountingBackend = Samples.CountingBackend
+
+// swift-format-ignore: AlwaysUseLowerCamelCase
+private func CountingSession(_ base: any TrainingSession, _: CountingBackend) -> any TrainingSession { base }

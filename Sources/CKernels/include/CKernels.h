@@ -24,7 +24,7 @@ static inline uint32_t feedback_hash(uint32_t key, uint32_t number) {
 // MARK: Kernels of a format
 
 /// `void` arrays are operands: float32 or bfloat16. Other formats have `multiply` alone, and bfloat16 `multiply` and
-/// `attendMemory` where the CPU does not multiply it; the rest is null then.
+/// `attendDecoding` where the CPU does not multiply it; the rest is null then.
 typedef struct {
     // Rows
 
@@ -79,7 +79,7 @@ typedef struct {
     // Products, and attention in decoding
 
     feedback_multiply multiply;
-    feedback_attend_memory attendMemory;
+    feedback_attend_decoding attendDecoding;
 } feedback_kernels;
 
 /// Whether this CPU has instructions for the dot products of a format.

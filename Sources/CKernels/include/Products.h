@@ -38,7 +38,7 @@ void feedback_shrink(const float *w, long count, int32_t *groups, float *scale);
 
 /// Appends one head's key and value to a memory: keys [slots / 16][groups over K][16] groups, values
 /// [slots / g][P] groups of g slots, P = K rounded up to 16.
-void feedback_remember(
+void feedback_append_keys_values(
     feedback_format format, const float *key, const float *value, long K, long slot, int32_t *keys, int32_t *values);
 
 /// A linear map y = x W + b in panels of 32 columns: weights [panels][groups][32] groups; the rest [panels · 32].
@@ -83,8 +83,8 @@ typedef struct {
 typedef void (*feedback_multiply)(const feedback_panels *panels, const feedback_product *product);
 
 /// out = Σ_j p_j v_j with p_j = softmax_j(q · (k_j + u_j) + s_j) over start ≤ j < end, for one head of a memory as
-/// feedback_remember writes it. u_j are groups over K, `stride` apart, as are keys, but not in blocks. `scratch`: groups
+/// feedback_append_keys_values writes it. u_j are groups over K, `stride` apart, as are keys, but not in blocks. `scratch`: groups
 /// over K and 2 · (end + 32) floats. `next`, keys of the same head that are read next, are fetched if not null.
-typedef void (*feedback_attend_memory)(
+typedef void (*feedback_attend_decoding)(
     const float *q, const int32_t *keys, const int32_t *values, const int32_t *next, const int32_t *positions,
     long stride, const float *positionBias, long start, long end, long K, float *scratch, float *out);

@@ -57,12 +57,12 @@ extension Executor {
 
     /// Steps 3 and 4.
     func attention(
-        _ x: Matrix<State>, _ layer: PackedLayer<Self>, _ memory: Memory, _ visibility: Visibility,
+        _ x: Matrix<State>, _ layer: PackedLayer<Self>, _ cache: Cache, _ visibility: Visibility,
         keeping stash: AttentionStash, dropout: BlockDropout?
     ) {
         timed(.attentionForward) {  // 3
             attend(
-                stash.query, memory, layer.positions, visibility, probabilities: stash.probabilities,
+                stash.query, cache, layer.positions, visibility, probabilities: stash.probabilities,
                 dropout: dropout?.at(.attentionWeights), into: stash.context)
         }
         residual(stash.context, layer.output.packed, dropout, .attentionOutput, accumulatingInto: x)  // 4
@@ -70,7 +70,7 @@ extension Executor {
 
     /// Steps 4 and 3.
     func attentionBackward(
-        _ dx: Matrix<State>, _ layer: PackedLayer<Self>, _ memory: Memory, _ visibility: Visibility,
+        _ dx: Matrix<State>, _ layer: PackedLayer<Self>, _ cache: Cache, _ visibility: Visibility,
         _ stash: AttentionStash, keeping deltas: AttentionDeltas, dropout: BlockDropout?
     ) {
         convert(dx, into: deltas.output)  // 4
@@ -78,7 +78,7 @@ extension Executor {
         linearBackward(deltas.output, layer.output.packed, into: deltas.context)
         timed(.attentionBackward) {  // 3
             attendBackward(
-                deltas.context, context: stash.context, probabilities: stash.probabilities, memory, layer.positions,
+                deltas.context, context: stash.context, probabilities: stash.probabilities, cache, layer.positions,
                 visibility, dropout: dropout?.at(.attentionWeights), scoreGradients: deltas.scores,
                 into: deltas.query)
         }

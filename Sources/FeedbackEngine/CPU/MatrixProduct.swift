@@ -4,9 +4,18 @@ import Synchronization
 
 /// A product of a linear map that oneDNN has prepared: of one kind, for so many rows.
 struct Product {
+    /// What becomes of a result.
+    struct Finish: Equatable {
+        /// max(0, y).
+        var rectifies = false
+        /// It is added to what is there.
+        var accumulates = false
+        /// It is written as bfloat16.
+        var isNarrow = false
+    }
     enum Kind: Equatable {
-        case forward(rectified: Bool, accumulate: Bool, narrow: Bool)
-        case backward(accumulate: Bool, narrow: Bool)
+        case forward(Finish)
+        case backward(Finish)
         case gradient
     }
     let kind: Kind
@@ -102,52 +111,48 @@ extension CPUExecutor {
         return handle
     }
 
-    /// y = x W'ᵀ + b'; max(0, that) where `rectified`; added to y where `accumulate`.
+    /// y = x W'ᵀ + b'.
     private func multiply<Y>(
-        _ x: Matrix<Operand>, _ linear: CPULinear, into y: Matrix<Y>, rectified: Bool = false,
-        accumulate: Bool = false
+        _ x: Matrix<Operand>, _ linear: CPULinear, into y: Matrix<Y>, _ finish: Product.Finish = Product.Finish()
     ) {
         assert(x.columns == linear.inputs && y.columns == linear.outputs)
-        multiply(
-            x, linear, linear.forward, bias: linear.bias.all.floats, into: y, rectified: rectified,
-            accumulate: accumulate,
-            kind: .forward(rectified: rectified, accumulate: accumulate, narrow: Y.self == Operand.self && isNarrow))
+        multiply(x, linear, .forward(finish), linear.forward, bias: linear.bias.all.floats, into: y, finish)
     }
 
-    /// dx = dy W'; added to dx where `accumulate`.
+    /// dx = dy W'.
     private func multiplyBackward<Y>(
-        _ dy: Matrix<Operand>, _ linear: CPULinear, into dx: Matrix<Y>, accumulate: Bool = false
+        _ dy: Matrix<Operand>, _ linear: CPULinear, into dx: Matrix<Y>, _ finish: Product.Finish = Product.Finish()
     ) {
         assert(dy.columns == linear.outputs && dx.columns == linear.inputs)
-        multiply(
-            dy, linear, linear.backward, bias: nil, into: dx, rectified: false, accumulate: accumulate,
-            kind: .backward(accumulate: accumulate, narrow: Y.self == Operand.self && isNarrow))
+        multiply(dy, linear, .backward(finish), linear.backward, bias: nil, into: dx, finish)
     }
 
     private func multiply<Y>(
-        _ x: Matrix<Operand>, _ linear: CPULinear, _ weights: PackedWeights, bias: UnsafePointer<Float>?,
-        into y: Matrix<Y>, rectified: Bool, accumulate: Bool, kind: Product.Kind
+        _ x: Matrix<Operand>, _ linear: CPULinear, _ kind: Product.Kind, _ weights: PackedWeights,
+        bias: UnsafePointer<Float>?, into y: Matrix<Y>, _ finish: Product.Finish
     ) {
         assert(x.rows == y.rows)
         if x.rows == 0 { return }
         switch weights {
         case .panels(let panels):
             let groups = feedback_groups(precision.format, x.columns)
-            let finish = accumulate ? FEEDBACK_ADD : rectified ? FEEDBACK_STORE_RECTIFIED : FEEDBACK_STORE
             var weights = feedback_panels(
                 format: precision.format, groups: groups, weights: panels.all.groups, bias: bias, scales: nil, sums: nil
             )
             var product = feedback_product(
                 x: x.base, bytes: x.columns * x.elementSize, scales: nil, offsets: nil, rows: x.rows, from: 0,
-                to: y.columns, finish: finish, narrow: Y.self == Operand.self ? 1 : 0, y: y.base,
-                stride: y.columns * y.elementSize, room: room(feedback_product_room(groups)))
+                to: y.columns,
+                finish: finish.accumulates
+                    ? FEEDBACK_ADD : finish.rectifies ? FEEDBACK_STORE_RECTIFIED : FEEDBACK_STORE,
+                narrow: finish.isNarrow ? 1 : 0, y: y.base, stride: y.columns * y.elementSize,
+                room: room(feedback_product_room(groups)))
             kernels.multiply(&weights, &product)
         case .oneDNN(let packed):
             let product = product(linear, kind, rows: x.rows) {
                 prepare(
                     m: x.rows, k: x.columns, n: y.columns, layout: onednn_weights_packed, like: packed,
-                    bias: bias != nil, rectified: rectified, accumulate: accumulate, narrow: isNarrow,
-                    narrowResult: Y.self == Operand.self && isNarrow)
+                    bias: bias != nil, rectified: finish.rectifies, accumulate: finish.accumulates, narrow: isNarrow,
+                    narrowResult: finish.isNarrow)
             }
             if onednn_product_run(product, x.base, nil, packed, bias, y.base) != 0 {
                 fatalError(String(cString: onednn_last_error()))
@@ -181,24 +186,28 @@ extension CPUExecutor {
 
     package func linear(_ x: Matrix<Operand>, _ linear: CPULinear, into y: Matrix<Operand>, rectified: Bool) {
         recorded(.forwardToOperand(rectified: rectified), linear, rows: x.rows) {
-            multiply(x, linear, into: y, rectified: rectified)
+            multiply(x, linear, into: y, .init(rectifies: rectified, isNarrow: isNarrow))
         }
     }
     package func linear(_ x: Matrix<Operand>, _ linear: CPULinear, into y: Matrix<State>) {
         recorded(.forward(accumulates: false), linear, rows: x.rows) { multiply(x, linear, into: y) }
     }
     package func linear(_ x: Matrix<Operand>, _ linear: CPULinear, accumulatingInto y: Matrix<State>) {
-        recorded(.forward(accumulates: true), linear, rows: x.rows) { multiply(x, linear, into: y, accumulate: true) }
+        recorded(.forward(accumulates: true), linear, rows: x.rows) {
+            multiply(x, linear, into: y, .init(accumulates: true))
+        }
     }
     package func linearBackward(_ dy: Matrix<Operand>, _ linear: CPULinear, into dx: Matrix<Operand>) {
-        recorded(.backwardToOperand, linear, rows: dy.rows) { multiplyBackward(dy, linear, into: dx) }
+        recorded(.backwardToOperand, linear, rows: dy.rows) {
+            multiplyBackward(dy, linear, into: dx, .init(isNarrow: isNarrow))
+        }
     }
     package func linearBackward(_ dy: Matrix<Operand>, _ linear: CPULinear, into dx: Matrix<State>) {
         recorded(.backward(accumulates: false), linear, rows: dy.rows) { multiplyBackward(dy, linear, into: dx) }
     }
     package func linearBackward(_ dy: Matrix<Operand>, _ linear: CPULinear, accumulatingInto dx: Matrix<State>) {
         recorded(.backward(accumulates: true), linear, rows: dy.rows) {
-            multiplyBackward(dy, linear, into: dx, accumulate: true)
+            multiplyBackward(dy, linear, into: dx, .init(accumulates: true))
         }
     }
 

@@ -10,7 +10,7 @@ extension Decoder {
         let bytes =
             Int(precision.weightBytes * Double(weights))
             + precision.memoryBytes * (positions + sequences * configuration.caches * memoryWindow * 2 * D)
-        let stream = MemoryStream(bytes: bytes, threads: team.count)
-        return DeviceLimit(work: Double(bytes)) { Double(bytes) / stream.bytesPerSecond() }
+        let bandwidth = ReadBandwidth(bytes: bytes, threads: team.count)
+        return DeviceLimit(work: Double(bytes)) { Double(bytes) / bandwidth.bytesPerSecond() }
     }
 }

@@ -42,7 +42,7 @@ package final class Decoder: DecodingSession {
         /// Steps taken.
         var length = 0
         /// One cache that all layers read, or one a layer.
-        var memories: [DecodingMemory] = []
+        var caches: [DecodingCache] = []
         /// Owns what the memories point into.
         var arena = DecodingArena()
         /// Slots in use.
@@ -51,7 +51,7 @@ package final class Decoder: DecodingSession {
 
     package func makeSequence() -> any DecodingSequence {
         let sequence = Sequence()
-        sequence.memories = makeMemories(slots: min(64, slotLimit), in: sequence.arena)
+        sequence.caches = makeCaches(slots: min(64, slotLimit), in: sequence.arena)
         return sequence
     }
 
@@ -75,7 +75,7 @@ package final class Decoder: DecodingSession {
         let step = DecodingStep(
             configuration: configuration, weights: weights, memoryWeights: memoryWeights,
             memoryWindow: memoryWindow, team: team, shares: shares, workspace: workspace, rows: sequences.count,
-            attending: sequences.count { $0.filled > 0 }, memories: order.flatMap { sequences[$0].memories },
+            attending: sequences.count { $0.filled > 0 }, caches: order.flatMap { sequences[$0].caches },
             filled: order.map { sequences[$0].filled })
         workspace.embed(
             order.map { tokens[$0] }, table: weights.embedding, memoryWeights.first)
@@ -91,9 +91,9 @@ package final class Decoder: DecodingSession {
 
     // MARK: Room
 
-    private func makeMemories(slots: Int, in arena: DecodingArena) -> [DecodingMemory] {
+    private func makeCaches(slots: Int, in arena: DecodingArena) -> [DecodingCache] {
         (0..<configuration.caches).map { _ in
-            DecodingMemory(
+            DecodingCache(
                 slots: slots, heads: configuration.heads, headSize: configuration.headSize,
                 precision: precision, in: arena)
         }
@@ -105,15 +105,15 @@ package final class Decoder: DecodingSession {
 
     /// Makes sure that there is a slot for the next step: clears away forgotten slots, or lets the memory grow.
     private func makeRoom(_ sequence: Sequence) {
-        let slots = sequence.memories[0].slots
+        let slots = sequence.caches[0].slots
         if sequence.filled < slots { return }
         let forgotten = max(0, sequence.filled - memoryWindow) & ~15
         let arena = slots >= slotLimit ? sequence.arena : DecodingArena()
-        let targets = slots >= slotLimit ? sequence.memories : makeMemories(slots: min(2 * slots, slotLimit), in: arena)
-        for (memory, target) in zip(sequence.memories, targets) {
-            memory.copy(slots: forgotten..<sequence.filled, into: target)
+        let targets = slots >= slotLimit ? sequence.caches : makeCaches(slots: min(2 * slots, slotLimit), in: arena)
+        for (cache, target) in zip(sequence.caches, targets) {
+            cache.copy(slots: forgotten..<sequence.filled, into: target)
         }
-        (sequence.memories, sequence.arena) = (targets, arena)
+        (sequence.caches, sequence.arena) = (targets, arena)
         sequence.filled -= forgotten
     }
 

@@ -56,7 +56,7 @@ final class DecodingWorkspace: @unchecked Sendable {
             EncodedRows(rows: rows, columns: max(D, F), precision: precision, portable: portable)
         }
         scratch = (0..<parts).map { [arena] _ in
-            arena.state(1, DecodingMemory.scratchColumns(slots: slots, headSize: configuration.headSize))
+            arena.state(1, DecodingCache.scratchColumns(slots: slots, headSize: configuration.headSize))
         }
     }
 
@@ -90,9 +90,9 @@ struct DecodingStep: @unchecked Sendable {
     /// How many rows have a memory: the first ones.
     let attending: Int
     /// Each row's memories, one row's after the other's, and the slots in use.
-    let memories: [DecodingMemory]
+    let caches: [DecodingCache]
     let filled: [Int]
-    private var memoryCount: Int { memories.count / rows }
+    private var cacheCount: Int { caches.count / rows }
 
     /// One thread's part.
     func run(part: Int) {
@@ -100,7 +100,7 @@ struct DecodingStep: @unchecked Sendable {
         let (encoded, parts, heads) = (room.encoded[part], team.count, shares.heads[part])
         for l in weights.layers.indices {
             let layer = weights.layers[l]
-            if !configuration.isRecurrent { appendKeysValues(room.x, memory: l, part: part) }
+            if !configuration.isRecurrent { appendKeysValues(room.x, cache: l, part: part) }
             if attending > 0 {
                 encoded.encode(room.x, rows: attending, columns: D, normalizing: true)  // 1
                 layer.query.multiply(encoded, part: part, of: parts, .store, into: room.query)
@@ -108,12 +108,12 @@ struct DecodingStep: @unchecked Sendable {
                 // Rows inside heads: all rows read a head's positions while they are in a near cache.
                 for head in heads {  // 2
                     for row in 0..<attending {
-                        let memory = row * memoryCount + (memoryCount == 1 ? 0 : l)
-                        memories[memory].attend(
+                        let cache = row * cacheCount + (cacheCount == 1 ? 0 : l)
+                        caches[cache].attend(
                             room.query.rows(row..<row + 1), head: head,
                             slots: max(0, filled[row] - memoryWindow)..<filled[row], layer.positions,
                             scratch: room.scratch[part],
-                            next: row + 1 < attending ? memories[memory + memoryCount] : nil,
+                            next: row + 1 < attending ? caches[cache + cacheCount] : nil,
                             into: room.context.rows(row..<row + 1))
                     }
                 }
@@ -136,15 +136,15 @@ struct DecodingStep: @unchecked Sendable {
             team.barrier(part)
         }
         if configuration.isRecurrent {  // 6
-            for memory in 0..<memoryCount { appendKeysValues(room.memory, memory: memory, part: part) }
+            for cache in 0..<cacheCount { appendKeysValues(room.memory, cache: cache, part: part) }
         }
         encoded.encode(room.x, rows: rows, columns: D, normalizing: true)  // 7
         weights.generator.multiply(encoded, part: part, of: parts, .store, into: room.logits)
     }
 
     /// Appends the keys and values made from `vectors` to one memory of every row.
-    private func appendKeysValues(_ vectors: Matrix<State>, memory: Int, part: Int) {
-        let (room, map) = (workspace, weights.keys.count == 1 ? 0 : memory)
+    private func appendKeysValues(_ vectors: Matrix<State>, cache: Int, part: Int) {
+        let (room, map) = (workspace, weights.keys.count == 1 ? 0 : cache)
         let encoded = room.encoded[part]
         // No thread may still read the keys and values of the memory before.
         if !shares.headsAreWhole { team.barrier(part) }
@@ -154,7 +154,7 @@ struct DecodingStep: @unchecked Sendable {
         weights.values[map].multiply(encoded, part: part, of: team.count, .store, into: room.values)
         if !shares.headsAreWhole { team.barrier(part) }
         for row in 0..<rows {
-            memories[row * memoryCount + memory].append(
+            caches[row * cacheCount + cache].append(
                 keys: room.keys.rows(row..<row + 1), values: room.values.rows(row..<row + 1), heads: shares.heads[part],
                 slot: filled[row])
         }

@@ -5,7 +5,7 @@ import Foundation
 // The equations of Attention.swift, a row and a head at a time, on the layouts that the kernels want (CKernels.h).
 // Both passes read keys and values in two directions, over slots and over the head, so training keeps each in both.
 
-package final class CPUMemory: AttentionMemory {
+package final class CPUCache: KeyValueCache {
     package var rows: Int
     let slots, heads, headSize: Int
     let keysOverSlots: Buffer<Operand>
@@ -73,8 +73,8 @@ extension CPUExecutor {
     /// The numbers of a head: in bfloat16, where they are kept in pairs, rounded up to whole pairs.
     func paired(_ headSize: Int) -> Int { isNarrow ? (headSize + 1) & ~1 : headSize }
 
-    package func makeMemory(rows: Int, slots: Int, heads: Int, headSize: Int, training: Bool) -> CPUMemory {
-        CPUMemory(rows: rows, slots: slots, heads: heads, headSize: headSize, training: training, executor: self)
+    package func makeCache(rows: Int, slots: Int, heads: Int, headSize: Int, training: Bool) -> CPUCache {
+        CPUCache(rows: rows, slots: slots, heads: heads, headSize: headSize, training: training, executor: self)
     }
     package func makePositions(heads: Int, headSize: Int, reach: Int) -> CPUPositions {
         CPUPositions(heads: heads, headSize: headSize, reach: reach, executor: self)
@@ -119,20 +119,20 @@ extension CPUExecutor {
         }
     }
 
-    package func append(_ keysValues: Matrix<State>, to memory: CPUMemory, slot: Int) {
-        let (size, width) = (memory.headSize, keysValues.columns / 2)
-        precondition(slot >= 0 && slot + keysValues.rows / memory.rows <= memory.slots)
+    package func append(_ keysValues: Matrix<State>, to cache: CPUCache, slot: Int) {
+        let (size, width) = (cache.headSize, keysValues.columns / 2)
+        precondition(slot >= 0 && slot + keysValues.rows / cache.rows <= cache.slots)
         for n in 0..<keysValues.rows {
-            let (row, at) = (n % memory.rows, slot + n / memory.rows)
-            for h in 0..<memory.heads {
+            let (row, at) = (n % cache.rows, slot + n / cache.rows)
+            for h in 0..<cache.heads {
                 let key = keysValues.floats + n * 2 * width + h * size
-                let (slots, head) = (memory.overSlots(row, h), memory.overHead(row, h))
+                let (slots, head) = (cache.overSlots(row, h), cache.overHead(row, h))
                 kernels.append(
-                    key, size, at, memory.keysOverSlots.all.pointer(slots),
-                    memory.keysOverHead?.all.pointer(head))
+                    key, size, at, cache.keysOverSlots.all.pointer(slots),
+                    cache.keysOverHead?.all.pointer(head))
                 kernels.append(
-                    key + width, size, at, memory.valuesOverSlots?.all.pointer(slots),
-                    memory.valuesOverHead.all.pointer(head))
+                    key + width, size, at, cache.valuesOverSlots?.all.pointer(slots),
+                    cache.valuesOverHead.all.pointer(head))
             }
         }
     }
@@ -141,16 +141,16 @@ extension CPUExecutor {
     /// queries, and where its row of scores begins.
     @inline(__always)
     private func forEachQuery(
-        _ q: Matrix<Operand>, _ memory: CPUMemory, _ visibility: Visibility, scores: Int,
+        _ q: Matrix<Operand>, _ cache: CPUCache, _ visibility: Visibility, scores: Int,
         _ body: (_ row: Int, _ head: Int, _ visible: Range<Int>, _ at: Int, _ scores: Int) -> Void
     ) {
-        let (rows, heads) = (memory.rows, memory.heads)
+        let (rows, heads) = (cache.rows, cache.heads)
         for row in 0..<rows {
             for h in 0..<heads {
                 for step in 0..<q.rows / rows {
                     let n = step * rows + row
                     body(
-                        row, h, visibility.slots(step: step), n * q.columns + h * memory.headSize,
+                        row, h, visibility.slots(step: step), n * q.columns + h * cache.headSize,
                         (n * heads + h) * scores + 16)
                 }
             }
@@ -158,32 +158,32 @@ extension CPUExecutor {
     }
 
     package func attend(
-        _ q: Matrix<Operand>, _ memory: CPUMemory, _ positions: CPUPositions, _ visibility: Visibility,
+        _ q: Matrix<Operand>, _ cache: CPUCache, _ positions: CPUPositions, _ visibility: Visibility,
         probabilities p: Matrix<Operand>, dropout: Dropout?, into context: Matrix<Operand>
     ) {
-        assert(visibility.before > 0 && p.rows == q.rows * memory.heads && visibility.window <= positions.reach)
+        assert(visibility.before > 0 && p.rows == q.rows * cache.heads && visibility.window <= positions.reach)
         let pair = isNarrow ? 2 : 1
         let positionScores = scores(p.rows, p.columns)
         // What positions add, for all rows at once: they have the same positions, which are so read once.
-        for step in 0..<q.rows / memory.rows {
+        for step in 0..<q.rows / cache.rows {
             let visible = visibility.slots(step: step)
             let column = CPUPositions.margin + positions.reach - visible.upperBound
-            for h in 0..<memory.heads {
-                let n = step * memory.rows
+            for h in 0..<cache.heads {
+                let n = step * cache.rows
                 kernels.scorePositions(
-                    q.pointer(n * q.columns + h * memory.headSize), q.columns, memory.rows,
+                    q.pointer(n * q.columns + h * cache.headSize), q.columns, cache.rows,
                     positions.overSlots.all.pointer(h * positions.sizeOverSlots * positions.columns + pair * column),
                     positions.columns, positions.bias.all.floats + h * positions.columns + column, visible.lowerBound,
-                    visible.upperBound, memory.headSize,
-                    positionScores.floats + (n * memory.heads + h) * p.columns + 16,
-                    memory.heads * p.columns)
+                    visible.upperBound, cache.headSize,
+                    positionScores.floats + (n * cache.heads + h) * p.columns + 16,
+                    cache.heads * p.columns)
             }
         }
-        forEachQuery(q, memory, visibility, scores: p.columns) { row, h, visible, at, scores in
+        forEachQuery(q, cache, visibility, scores: p.columns) { row, h, visible, at, scores in
             kernels.attend(
-                q.pointer(at), memory.keysOverSlots.all.pointer(memory.overSlots(row, h)),
-                memory.valuesOverHead.all.pointer(memory.overHead(row, h)), positionScores.floats + scores,
-                visible.lowerBound, visible.upperBound, memory.headSize, p.pointer(scores), context.pointer(at),
+                q.pointer(at), cache.keysOverSlots.all.pointer(cache.overSlots(row, h)),
+                cache.valuesOverHead.all.pointer(cache.overHead(row, h)), positionScores.floats + scores,
+                visible.lowerBound, visible.upperBound, cache.headSize, p.pointer(scores), context.pointer(at),
                 dropout?.part(h).rowKey(step: visible.upperBound, row: row) ?? 0, dropout?.threshold ?? 0,
                 Float(dropout?.scale ?? 1))
         }
@@ -191,39 +191,39 @@ extension CPUExecutor {
 
     package func attendBackward(
         _ dContext: Matrix<Operand>, context: Matrix<Operand>, probabilities p: Matrix<Operand>,
-        _ memory: CPUMemory, _ positions: CPUPositions, _ visibility: Visibility, dropout: Dropout?,
+        _ cache: CPUCache, _ positions: CPUPositions, _ visibility: Visibility, dropout: Dropout?,
         scoreGradients ds: Matrix<Operand>, into dq: Matrix<Operand>
     ) {
-        let keys = memory.keysOverHead!.all
-        let values = memory.valuesOverSlots!.all
-        forEachQuery(dq, memory, visibility, scores: p.columns) { row, h, visible, at, scores in
+        let keys = cache.keysOverHead!.all
+        let values = cache.valuesOverSlots!.all
+        forEachQuery(dq, cache, visibility, scores: p.columns) { row, h, visible, at, scores in
             kernels.attendBackward(
-                dContext.pointer(at), context.pointer(at), p.pointer(scores), keys.pointer(memory.overHead(row, h)),
-                values.pointer(memory.overSlots(row, h)), positions.overHead(h, end: visible.upperBound),
-                visible.lowerBound, visible.upperBound, memory.headSize, ds.pointer(scores), dq.pointer(at),
+                dContext.pointer(at), context.pointer(at), p.pointer(scores), keys.pointer(cache.overHead(row, h)),
+                values.pointer(cache.overSlots(row, h)), positions.overHead(h, end: visible.upperBound),
+                visible.lowerBound, visible.upperBound, cache.headSize, ds.pointer(scores), dq.pointer(at),
                 Float(dropout?.scale ?? 1))
         }
     }
 
     package func gather(
         _ layers: [AttentionGradients], steps: Range<Int>, slots: Range<Int>, _ visibility: Visibility,
-        accumulatingInto memory: CPUMemory
+        accumulatingInto cache: CPUCache
     ) {
         if steps.isEmpty || slots.isEmpty { return }
-        let (rows, heads, size) = (memory.rows, memory.heads, memory.headSize)
+        let (rows, heads, size) = (cache.rows, cache.heads, cache.headSize)
         func sum(_ a: Matrix<Operand>, _ b: Matrix<Operand>, into sums: Matrix<State>, row: Int, head h: Int) {
             kernels.gatherSlots(
                 a.pointer((row * heads + h) * a.columns + 16), rows * heads * a.columns,
                 b.pointer(row * b.columns + h * size), rows * b.columns, steps.lowerBound, steps.upperBound,
                 slots.lowerBound, slots.upperBound, visibility.before, visibility.window, size,
-                sums.floats + memory.overHead(row, h))
+                sums.floats + cache.overHead(row, h))
         }
         for row in 0..<rows {
             for h in 0..<heads {
                 // The layers innermost: one head's sums stay in the cache.
-                for layer in layers { sum(layer.scores, layer.query, into: memory.dKeys!.all, row: row, head: h) }
+                for layer in layers { sum(layer.scores, layer.query, into: cache.dKeys!.all, row: row, head: h) }
                 for layer in layers {
-                    sum(layer.probabilities, layer.context, into: memory.dValues!.all, row: row, head: h)
+                    sum(layer.probabilities, layer.context, into: cache.dValues!.all, row: row, head: h)
                 }
             }
         }
@@ -249,20 +249,20 @@ extension CPUExecutor {
         }
     }
 
-    package func clearGradients(_ memory: CPUMemory) {
-        memory.dKeys!.all.clear()
-        memory.dValues!.all.clear()
+    package func clearGradients(_ cache: CPUCache) {
+        cache.dKeys!.all.clear()
+        cache.dValues!.all.clear()
     }
 
-    package func keyValueGradients(_ memory: CPUMemory, slots: Range<Int>, into dKeysValues: Matrix<Operand>) {
-        let (size, width) = (memory.headSize, dKeysValues.columns / 2)
+    package func keyValueGradients(_ cache: CPUCache, slots: Range<Int>, into dKeysValues: Matrix<Operand>) {
+        let (size, width) = (cache.headSize, dKeysValues.columns / 2)
         for n in 0..<dKeysValues.rows {
-            let (row, slot) = (n % memory.rows, slots.lowerBound + n / memory.rows)
-            for h in 0..<memory.heads {
-                let from = memory.overHead(row, h) + slot * feedback_padded(size)
+            let (row, slot) = (n % cache.rows, slots.lowerBound + n / cache.rows)
+            for h in 0..<cache.heads {
+                let from = cache.overHead(row, h) + slot * feedback_padded(size)
                 let to = n * 2 * width + h * size
-                kernels.narrow(memory.dKeys!.all.floats + from, size, dKeysValues.pointer(to))
-                kernels.narrow(memory.dValues!.all.floats + from, size, dKeysValues.pointer(to + width))
+                kernels.narrow(cache.dKeys!.all.floats + from, size, dKeysValues.pointer(to))
+                kernels.narrow(cache.dValues!.all.floats + from, size, dKeysValues.pointer(to + width))
             }
         }
     }

@@ -3,7 +3,7 @@ import Foundation
 
 // The equations of Attention.swift in plain loops.
 
-package final class ReferenceMemory: AttentionMemory {
+package final class ReferenceCache: KeyValueCache {
     package var rows: Int
     let slots, heads, headSize: Int
     /// [rows, slots, D] each.
@@ -49,8 +49,8 @@ private func queries(_ q: Matrix<Operand>, rows: Int, heads: Int, columns: Int) 
 }
 
 extension ReferenceExecutor {
-    package func makeMemory(rows: Int, slots: Int, heads: Int, headSize: Int, training: Bool) -> ReferenceMemory {
-        ReferenceMemory(rows: rows, slots: slots, heads: heads, headSize: headSize)
+    package func makeCache(rows: Int, slots: Int, heads: Int, headSize: Int, training: Bool) -> ReferenceCache {
+        ReferenceCache(rows: rows, slots: slots, heads: heads, headSize: headSize)
     }
     package func makePositions(heads: Int, headSize: Int, reach: Int) -> ReferencePositions {
         ReferencePositions(heads: heads, headSize: headSize, reach: reach)
@@ -76,38 +76,38 @@ extension ReferenceExecutor {
         }
     }
 
-    package func append(_ keysValues: Matrix<State>, to memory: ReferenceMemory, slot: Int) {
+    package func append(_ keysValues: Matrix<State>, to cache: ReferenceCache, slot: Int) {
         let size = keysValues.columns / 2
         for n in 0..<keysValues.rows {
-            let to = memory.index(row: n % memory.rows, slot: slot + n / memory.rows)
+            let to = cache.index(row: n % cache.rows, slot: slot + n / cache.rows)
             for d in 0..<size {
-                memory.keys[to + d] = keysValues.doubles[n * 2 * size + d]
-                memory.values[to + d] = keysValues.doubles[n * 2 * size + size + d]
+                cache.keys[to + d] = keysValues.doubles[n * 2 * size + d]
+                cache.values[to + d] = keysValues.doubles[n * 2 * size + size + d]
             }
         }
     }
 
     package func attend(
-        _ q: Matrix<Operand>, _ memory: ReferenceMemory, _ positions: ReferencePositions, _ visibility: Visibility,
+        _ q: Matrix<Operand>, _ cache: ReferenceCache, _ positions: ReferencePositions, _ visibility: Visibility,
         probabilities p: Matrix<Operand>, dropout: Dropout?, into context: Matrix<Operand>
     ) {
-        let size = memory.headSize
-        for query in queries(q, rows: memory.rows, heads: memory.heads, columns: p.columns) {
+        let size = cache.headSize
+        for query in queries(q, rows: cache.rows, heads: cache.heads, columns: p.columns) {
             let visible = visibility.slots(step: query.step)
             // 1. s_j = q̃·(k_j + U_o) + S̃_o
             var scores = visible.map { j in
                 let offset = positions.reach - (visible.upperBound - j)
-                let key = memory.index(row: query.row, slot: j) + query.head * size
+                let key = cache.index(row: query.row, slot: j) + query.head * size
                 let position = offset * q.columns + query.head * size
-                return (0..<size).reduce(positions.bias[offset * memory.heads + query.head]) {
-                    $0 + q.doubles[query.at + $1] * (memory.keys[key + $1] + positions.embeddings[position + $1])
+                return (0..<size).reduce(positions.bias[offset * cache.heads + query.head]) {
+                    $0 + q.doubles[query.at + $1] * (cache.keys[key + $1] + positions.embeddings[position + $1])
                 }
             }
             // 2. p = softmax_j s
             let largest = scores.max()!
             scores = scores.map { exp($0 - largest) }
             let total = scores.reduce(0, +)
-            for j in 0..<memory.slots { p.doubles[query.scores + j] = 0 }
+            for j in 0..<cache.slots { p.doubles[query.scores + j] = 0 }
             for (j, score) in zip(visible, scores) { p.doubles[query.scores + j] = score / total }
             // 3. c = Σ_j p̂_j v_j
             let key = dropout?.part(query.head).rowKey(step: visible.upperBound, row: query.row)
@@ -120,8 +120,8 @@ extension ReferenceExecutor {
             }
             for k in 0..<size {
                 context.doubles[query.at + k] = zip(visible, kept).reduce(0) {
-                    let value = memory.index(row: query.row, slot: $1.0) + query.head * size + k
-                    return $0 + $1.1 * memory.values[value]
+                    let value = cache.index(row: query.row, slot: $1.0) + query.head * size + k
+                    return $0 + $1.1 * cache.values[value]
                 }
             }
         }
@@ -129,20 +129,20 @@ extension ReferenceExecutor {
 
     package func attendBackward(
         _ dContext: Matrix<Operand>, context: Matrix<Operand>, probabilities p: Matrix<Operand>,
-        _ memory: ReferenceMemory, _ positions: ReferencePositions, _ visibility: Visibility, dropout: Dropout?,
+        _ cache: ReferenceCache, _ positions: ReferencePositions, _ visibility: Visibility, dropout: Dropout?,
         scoreGradients ds: Matrix<Operand>, into dq: Matrix<Operand>
     ) {
-        let size = memory.headSize
-        for query in queries(dq, rows: memory.rows, heads: memory.heads, columns: p.columns) {
+        let size = cache.headSize
+        for query in queries(dq, rows: cache.rows, heads: cache.heads, columns: p.columns) {
             let visible = visibility.slots(step: query.step)
             // 3. dp_j = dc·v_j and 2. ds_j = p̂_j dp_j − p_j (dc·c); without dropout p̂ = p
             let own = (0..<size).reduce(0) {
                 $0 + dContext.doubles[query.at + $1] * context.doubles[query.at + $1]
             }
-            for j in 0..<memory.slots { ds.doubles[query.scores + j] = 0 }
+            for j in 0..<cache.slots { ds.doubles[query.scores + j] = 0 }
             for j in visible {
-                let value = memory.index(row: query.row, slot: j) + query.head * size
-                let dp = (0..<size).reduce(0) { $0 + dContext.doubles[query.at + $1] * memory.values[value + $1] }
+                let value = cache.index(row: query.row, slot: j) + query.head * size
+                let dp = (0..<size).reduce(0) { $0 + dContext.doubles[query.at + $1] * cache.values[value + $1] }
                 let weight = p.doubles[query.scores + j]
                 let kept = max(0, weight) * (dropout?.scale ?? 1)
                 ds.doubles[query.scores + j] = kept * dp - abs(weight) * own
@@ -152,7 +152,7 @@ extension ReferenceExecutor {
             for k in 0..<size {
                 dq.doubles[query.at + k] = visible.reduce(0) {
                     let offset = positions.reach - (visible.upperBound - $1)
-                    let key = memory.keys[memory.index(row: query.row, slot: $1) + query.head * size + k]
+                    let key = cache.keys[cache.index(row: query.row, slot: $1) + query.head * size + k]
                     let position = positions.embeddings[offset * dq.columns + query.head * size + k]
                     return $0 + ds.doubles[query.scores + $1] * (key + position)
                 }
@@ -162,17 +162,17 @@ extension ReferenceExecutor {
 
     package func gather(
         _ layers: [AttentionGradients], steps: Range<Int>, slots: Range<Int>, _ visibility: Visibility,
-        accumulatingInto memory: ReferenceMemory
+        accumulatingInto cache: ReferenceCache
     ) {
         for layer in layers {
             let (ds, p, q, dc) = (layer.scores, layer.probabilities, layer.query, layer.context)
-            for query in queries(q, rows: memory.rows, heads: memory.heads, columns: p.columns)
+            for query in queries(q, rows: cache.rows, heads: cache.heads, columns: p.columns)
             where steps.contains(query.step) {
                 for j in visibility.slots(step: query.step).clamped(to: slots) {
-                    let to = memory.index(row: query.row, slot: j) + query.head * memory.headSize
-                    for k in 0..<memory.headSize {
-                        memory.dKeys[to + k] += ds.doubles[query.scores + j] * q.doubles[query.at + k]
-                        memory.dValues[to + k] += p.doubles[query.scores + j] * dc.doubles[query.at + k]
+                    let to = cache.index(row: query.row, slot: j) + query.head * cache.headSize
+                    for k in 0..<cache.headSize {
+                        cache.dKeys[to + k] += ds.doubles[query.scores + j] * q.doubles[query.at + k]
+                        cache.dValues[to + k] += p.doubles[query.scores + j] * dc.doubles[query.at + k]
                     }
                 }
             }
@@ -198,17 +198,17 @@ extension ReferenceExecutor {
         }
     }
 
-    package func clearGradients(_ memory: ReferenceMemory) {
-        for i in memory.dKeys.indices { (memory.dKeys[i], memory.dValues[i]) = (0, 0) }
+    package func clearGradients(_ cache: ReferenceCache) {
+        for i in cache.dKeys.indices { (cache.dKeys[i], cache.dValues[i]) = (0, 0) }
     }
 
-    package func keyValueGradients(_ memory: ReferenceMemory, slots: Range<Int>, into dKeysValues: Matrix<Operand>) {
-        let size = memory.heads * memory.headSize
+    package func keyValueGradients(_ cache: ReferenceCache, slots: Range<Int>, into dKeysValues: Matrix<Operand>) {
+        let size = cache.heads * cache.headSize
         for n in 0..<dKeysValues.rows {
-            let from = memory.index(row: n % memory.rows, slot: slots.lowerBound + n / memory.rows)
+            let from = cache.index(row: n % cache.rows, slot: slots.lowerBound + n / cache.rows)
             for d in 0..<size {
-                dKeysValues.doubles[n * 2 * size + d] = memory.dKeys[from + d]
-                dKeysValues.doubles[n * 2 * size + size + d] = memory.dValues[from + d]
+                dKeysValues.doubles[n * 2 * size + d] = cache.dKeys[from + d]
+                dKeysValues.doubles[n * 2 * size + size + d] = cache.dValues[from + d]
             }
         }
     }

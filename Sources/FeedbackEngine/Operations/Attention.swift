@@ -1,6 +1,6 @@
 import FeedbackTransformer
 
-// E5–E7: attention over the memory, with relative positions (Dai et al. 2019 as in labml's feedback transformer)
+// E5–E7: attention over the memories, with relative positions (Dai et al. 2019 as in labml's feedback transformer)
 //
 // Step t sees the memories j of the last M earlier steps; o = t − j = 1, 2, … says how far back a memory lies.
 // The equation of the model, for one head of size K:
@@ -21,13 +21,13 @@ import FeedbackTransformer
 // dk, dv, dŨ and dS̃ are sums over the later steps that saw a memory. They are gathered a chunk of steps at a time, as
 // small matrix products over the kept p and ds, so a backward step itself touches nothing but its own query.
 //
-// Shapes: queries, contexts [n·B, D] for n steps of B rows, time-major, D = H·K; keys and values in an `AttentionMemory`;
+// Shapes: queries, contexts [n·B, D] for n steps of B rows, time-major, D = H·K; keys and values in a `KeyValueCache`;
 // U [reach, D] and S [reach, H], row reach − o for offset o, as in a labml checkpoint.
 // Kept for the backward pass: q̃, p, c; until the chunk is done ds and dc.
 
 /// The keys and values of B rows, and in training their gradients, for a number of memory slots given in advance.
 /// Memories are appended in place, never copied.
-package protocol AttentionMemory: AnyObject {
+package protocol KeyValueCache: AnyObject {
     /// The rows in use, at most as many as it was made for.
     var rows: Int { get set }
 }
@@ -71,10 +71,10 @@ package struct AttentionGradients {
 }
 
 package protocol AttentionOperations {
-    associatedtype Memory: AttentionMemory
+    associatedtype Cache: KeyValueCache
     /// U and S̃ as the executor wants them, for offsets up to a reach.
     associatedtype Positions: Sendable
-    func makeMemory(rows: Int, slots: Int, heads: Int, headSize: Int, training: Bool) -> Memory
+    func makeCache(rows: Int, slots: Int, heads: Int, headSize: Int, training: Bool) -> Cache
     func makePositions(heads: Int, headSize: Int, reach: Int) -> Positions
     func makePositionGradients(heads: Int, headSize: Int, reach: Int) -> PositionGradients
     /// Columns of a row of p or ds for that many slots.
@@ -87,32 +87,32 @@ package protocol AttentionOperations {
         _ positions: Positions, embeddings: Matrix<State>, bias: Matrix<State>, queryBias: Matrix<State>,
         scale: Double)
     /// Writes the keys and values [n·B, 2D] of n steps into the slots from `slot` on.
-    func append(_ keysValues: Matrix<State>, to memory: Memory, slot: Int)
+    func append(_ keysValues: Matrix<State>, to cache: Cache, slot: Int)
 
     /// Forward 1–3 for every step, row and head of the block; p [n·B·H, scoreColumns]. Every step must see a memory.
     func attend(
-        _ q: Matrix<Operand>, _ memory: Memory, _ positions: Positions, _ visibility: Visibility,
+        _ q: Matrix<Operand>, _ cache: Cache, _ positions: Positions, _ visibility: Visibility,
         probabilities p: Matrix<Operand>, dropout: Dropout?, into context: Matrix<Operand>)
     /// Backward 3–1 but for the sums over steps: ds and dq.
     func attendBackward(
         _ dContext: Matrix<Operand>, context: Matrix<Operand>, probabilities p: Matrix<Operand>,
-        _ memory: Memory, _ positions: Positions, _ visibility: Visibility, dropout: Dropout?,
+        _ cache: Cache, _ positions: Positions, _ visibility: Visibility, dropout: Dropout?,
         scoreGradients ds: Matrix<Operand>, into dq: Matrix<Operand>)
 
     /// dk_j += Σ_t ds_tj q̃_t and dv_j += Σ_t p_tj dc_t over the steps t of a range, for the slots j of a range, and over all
-    /// the layers that read this memory. The matrices, and `visibility`, begin at step 0.
+    /// the layers that read this cache. The matrices, and `visibility`, begin at step 0.
     func gather(
         _ layers: [AttentionGradients], steps: Range<Int>, slots: Range<Int>, _ visibility: Visibility,
-        accumulatingInto memory: Memory)
+        accumulatingInto cache: Cache)
     /// dŨ_o += Σ_t ds_t(t−o) q̃_t and dS̃_o += Σ_t ds_t(t−o) over all the matrices' steps and rows.
     func gather(
         scoreGradients ds: Matrix<Operand>, q: Matrix<Operand>, rows: Int, _ visibility: Visibility,
         accumulatingInto gradients: PositionGradients)
 
     /// Sets dk and dv of all slots to zero.
-    func clearGradients(_ memory: Memory)
+    func clearGradients(_ cache: Cache)
     /// The gathered dk and dv of some slots, as [slots·B, 2D].
-    func keyValueGradients(_ memory: Memory, slots: Range<Int>, into dKeysValues: Matrix<Operand>)
+    func keyValueGradients(_ cache: Cache, slots: Range<Int>, into dKeysValues: Matrix<Operand>)
     /// Adds dŨ [reach, D] and dS̃ [reach, H] to plain matrices and sets them to zero.
     func flush(_ gradients: PositionGradients, embeddings: Matrix<State>, bias: Matrix<State>)
     /// Turns dŨ and dS̃ into dU and dS in place, and du, which holds K^-½ Σ dq̃, into the whole du.

@@ -24,7 +24,7 @@ extension Segment {
         gradients(dz, workspace.normalized.rows(all), of: packed.generator, accumulatingInto: gradient)
 
         // 3 and 2, from the last block to the first; the sums over steps a chunk, or a span, of them at a time.
-        for memory in workspace.memories { executor.clearGradients(memory) }
+        for cache in workspace.caches { executor.clearGradients(cache) }
         for span in ranges(of: 0..<shape.steps, by: workspace.span).reversed() {
             for chunk in ranges(of: span, by: shape.chunk).reversed() {
                 for block in ranges(of: chunk, by: shape.block).reversed() {
@@ -49,8 +49,8 @@ extension Segment {
 
         // 3, for the memories carried over: the key and value weights learn from them, but no gradient goes further back.
         if tile.carried == 0 { return }
-        for memory in 0..<shape.memories {
-            keyValueGradients(memory, slots: 0..<tile.carried, tile, accumulatingInto: gradient)
+        for cache in 0..<shape.caches {
+            keyValueGradients(cache, slots: 0..<tile.carried, tile, accumulatingInto: gradient)
         }
     }
 
@@ -85,7 +85,7 @@ extension Segment {
                 let deltas = workspace.attentionDeltas[l].rows(delta)
                 let dx = workspace.dx.rows(seeing)
                 executor.attentionBackward(  // E8
-                    dx, layer, memory(layer: l), visibility(attending, tile), stash, keeping: deltas,
+                    dx, layer, cache(layer: l), visibility(attending, tile), stash, keeping: deltas,
                     dropout: self.dropout(dropout, layer: l, attending, tile))
                 if l > 0 {
                     executor.queryBackward(  // E8
@@ -101,12 +101,12 @@ extension Segment {
                 let slots = tile.carried + block.lowerBound..<tile.carried + block.upperBound
                 gather(l, steps: attending, of: span, slots: slots, tile)
                 let dKeysValues = workspace.dKeysValues[l].rows(delta)
-                executor.keyValueGradients(workspace.memories[l], slots: slots, into: dKeysValues)
+                executor.keyValueGradients(workspace.caches[l], slots: slots, into: dKeysValues)
                 if model.memoryNorm == .none {
-                    executor.linearBackward(dKeysValues, keyValue(memory: l), accumulatingInto: dx)
+                    executor.linearBackward(dKeysValues, keyValue(cache: l), accumulatingInto: dx)
                 } else {
-                    executor.linearBackward(dKeysValues, keyValue(memory: l), into: dNormalized)
-                    normBackward(dNormalized, memory: l, block, tile, accumulatingInto: dx)
+                    executor.linearBackward(dKeysValues, keyValue(cache: l), into: dNormalized)
+                    normBackward(dNormalized, cache: l, block, tile, accumulatingInto: dx)
                 }
             }
         }
@@ -118,30 +118,30 @@ extension Segment {
     ) {
         let slots = tile.carried + block.lowerBound..<tile.carried + block.upperBound
         let dn = model.memoryNorm == .none ? dm : workspace.dNormalized.rows(0..<dm.rows)
-        for memory in 0..<shape.memories {
-            gather(memory, steps: block.upperBound..<chunk.upperBound, of: span, slots: slots, tile)
-            let dKeysValues = workspace.dKeysValues[memory].rows(rows(from(span, block), of: tile))
-            executor.keyValueGradients(workspace.memories[memory], slots: slots, into: dKeysValues)
-            if memory == 0 {
-                executor.linearBackward(dKeysValues, keyValue(memory: memory), into: dn)
+        for cache in 0..<shape.caches {
+            gather(cache, steps: block.upperBound..<chunk.upperBound, of: span, slots: slots, tile)
+            let dKeysValues = workspace.dKeysValues[cache].rows(rows(from(span, block), of: tile))
+            executor.keyValueGradients(workspace.caches[cache], slots: slots, into: dKeysValues)
+            if cache == 0 {
+                executor.linearBackward(dKeysValues, keyValue(cache: cache), into: dn)
             } else {
-                executor.linearBackward(dKeysValues, keyValue(memory: memory), accumulatingInto: dn)
+                executor.linearBackward(dKeysValues, keyValue(cache: cache), accumulatingInto: dn)
             }
         }
         if model.memoryNorm == .layer {
             dm.clear()
-            normBackward(dn, memory: 0, block, tile, accumulatingInto: dm)
+            normBackward(dn, cache: 0, block, tile, accumulatingInto: dm)
         }
     }
 
     /// The answer to `keep`, where it normalises.
     private func normBackward(
-        _ dn: Matrix<State>, memory: Int, _ block: Range<Int>, _ tile: Tile, accumulatingInto dm: Matrix<State>
+        _ dn: Matrix<State>, cache: Int, _ block: Range<Int>, _ tile: Tile, accumulatingInto dm: Matrix<State>
     ) {
         let slots = tile.carried + block.lowerBound..<tile.carried + block.upperBound
         executor.normalizeBackward(
-            dn, normalized: vectors(memory: memory, slots: slots, tile),
-            inverseDeviation: workspace.memoryInverseDeviation[memory].rows(rows(block, of: tile)),
+            dn, normalized: vectors(cache: cache, slots: slots, tile),
+            inverseDeviation: workspace.memoryInverseDeviation[cache].rows(rows(block, of: tile)),
             accumulatingInto: dm)
     }
 
@@ -158,8 +158,8 @@ extension Segment {
             }
         }
         let earlier = tile.carried + (shape.isRecurrent ? chunk.lowerBound : 0)
-        for memory in 0..<shape.memories {
-            gather(memory, steps: attending, of: span, slots: 0..<earlier, tile)
+        for cache in 0..<shape.caches {
+            gather(cache, steps: attending, of: span, slots: 0..<earlier, tile)
         }
     }
 
@@ -187,10 +187,10 @@ extension Segment {
             gradients(dAttention.query, attention.normalized, of: layer.query, accumulatingInto: gradient)
         }
         let slots = tile.carried + span.lowerBound..<tile.carried + span.upperBound
-        for memory in 0..<shape.memories {
+        for cache in 0..<shape.caches {
             gradients(
-                workspace.dKeysValues[memory].rows(delta), vectors(memory: memory, slots: slots, tile),
-                of: packed.keyValue[packed.keyValue.count == 1 ? 0 : memory], accumulatingInto: gradient)
+                workspace.dKeysValues[cache].rows(delta), vectors(cache: cache, slots: slots, tile),
+                of: packed.keyValue[packed.keyValue.count == 1 ? 0 : cache], accumulatingInto: gradient)
         }
     }
 
@@ -200,8 +200,8 @@ extension Segment {
     }
 
     /// Adds what some steps of a span contribute to the gradients of some slots' keys and values.
-    private func gather(_ memory: Int, steps: Range<Int>, of span: Range<Int>, slots: Range<Int>, _ tile: Tile) {
-        let layers = shape.memories == 1 ? 0..<model.layers : memory..<memory + 1
+    private func gather(_ cache: Int, steps: Range<Int>, of span: Range<Int>, slots: Range<Int>, _ tile: Tile) {
+        let layers = shape.caches == 1 ? 0..<model.layers : cache..<cache + 1
         let gradients = layers.map { l in
             let stash = workspace.attention[l].rows(rows(span, of: tile))
             let deltas = workspace.attentionDeltas[l].rows(0..<span.count * tile.rows.count)
@@ -211,19 +211,19 @@ extension Segment {
         executor.timed(.attentionBackward) {
             executor.gather(
                 gradients, steps: from(span, steps), slots: slots, visibility(span, tile),
-                accumulatingInto: workspace.memories[memory])
+                accumulatingInto: workspace.caches[cache])
         }
     }
 
     /// Weight gradients of key and value from slots whose dk and dv are complete.
     private func keyValueGradients(
-        _ memory: Int, slots: Range<Int>, _ tile: Tile, accumulatingInto gradient: ParameterStore
+        _ cache: Int, slots: Range<Int>, _ tile: Tile, accumulatingInto gradient: ParameterStore
     ) {
-        let dKeysValues = workspace.dKeysValues[memory].rows(0..<slots.count * tile.rows.count)
-        executor.keyValueGradients(workspace.memories[memory], slots: slots, into: dKeysValues)
+        let dKeysValues = workspace.dKeysValues[cache].rows(0..<slots.count * tile.rows.count)
+        executor.keyValueGradients(workspace.caches[cache], slots: slots, into: dKeysValues)
         gradients(
-            dKeysValues, vectors(memory: memory, slots: slots, tile),
-            of: packed.keyValue[packed.keyValue.count == 1 ? 0 : memory], accumulatingInto: gradient)
+            dKeysValues, vectors(cache: cache, slots: slots, tile),
+            of: packed.keyValue[packed.keyValue.count == 1 ? 0 : cache], accumulatingInto: gradient)
     }
 
     private func gradients(

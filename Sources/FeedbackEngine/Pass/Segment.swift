@@ -86,12 +86,12 @@ final class Segment<E: Executor> {
         }
     }
 
-    func memory(layer: Int) -> E.Memory { workspace.memories[workspace.memories.count == 1 ? 0 : layer] }
-    func keyValue(memory: Int) -> E.Linear { packed.keyValue[packed.keyValue.count == 1 ? 0 : memory].packed }
+    func cache(layer: Int) -> E.Cache { workspace.caches[workspace.caches.count == 1 ? 0 : layer] }
+    func keyValue(cache: Int) -> E.Linear { packed.keyValue[packed.keyValue.count == 1 ? 0 : cache].packed }
 
-    /// The vectors that a memory's keys and values are made from, for a range of slots.
-    func vectors(memory: Int, slots: Range<Int>, _ tile: Tile) -> Matrix<Operand> {
-        tile.vectors[tile.vectors.count == 1 ? 0 : memory].rows(rows(slots, of: tile))
+    /// The vectors that a cache's keys and values are made from, for a range of slots.
+    func vectors(cache: Int, slots: Range<Int>, _ tile: Tile) -> Matrix<Operand> {
+        tile.vectors[tile.vectors.count == 1 ? 0 : cache].rows(rows(slots, of: tile))
     }
 
     // MARK: Forward
@@ -100,13 +100,13 @@ final class Segment<E: Executor> {
     func forward(_ tile: Tile, tokens: [Int32], dropout: Dropout? = nil) -> Matrix<State> {
         let all = rows(0..<shape.steps, of: tile)
         precondition(tokens.count == all.count)
-        for memory in workspace.memories { memory.rows = tile.rows.count }
+        for cache in workspace.caches { cache.rows = tile.rows.count }
         let weights = packed.memoryWeights(parameters)
 
         // 3, for the memories carried over: their keys and values anew, with the weights as they are now.
-        for memory in 0..<shape.memories { appendKeysValues(memory, slots: 0..<tile.carried, tile) }
+        for cache in 0..<shape.caches { appendKeysValues(cache, slots: 0..<tile.carried, tile) }
 
-        // 1, and the first layer's queries: they need no memory, so all steps' are computed at once.
+        // 1, and the first layer's queries: they need no cache, so all steps' are computed at once.
         executor.timed(.embeddingAndLoss) {
             executor.embed(tokens, table: parameters.matrix("src_embed.weight"), into: workspace.x[0].rows(all))  // E1
         }
@@ -120,7 +120,7 @@ final class Segment<E: Executor> {
             for l in 0..<model.layers {
                 let x = workspace.x[l].rows(rows)
                 if !shape.isRecurrent {  // 3
-                    keep(x, memory: l, block, tile)
+                    keep(x, cache: l, block, tile)
                     appendKeysValues(l, slots: slots, tile)
                 }
                 layer(l, block, tile, dropout)  // 2
@@ -130,8 +130,8 @@ final class Segment<E: Executor> {
                 executor.timed(.memory) {
                     executor.weightedSum(workspace.x.map { $0.rows(rows) }, weights: weights, into: m)  // E9
                 }
-                keep(m, memory: 0, block, tile)
-                for memory in 0..<shape.memories { appendKeysValues(memory, slots: slots, tile) }
+                keep(m, cache: 0, block, tile)
+                for cache in 0..<shape.caches { appendKeysValues(cache, slots: slots, tile) }
             }
         }
 
@@ -158,7 +158,7 @@ final class Segment<E: Executor> {
             let x = workspace.x[l + 1].rows(seeing)
             if l > 0 { executor.query(x, layer, keeping: stash) }  // E8
             executor.attention(  // E8
-                x, layer, memory(layer: l), visibility(attending, tile), keeping: stash,
+                x, layer, cache(layer: l), visibility(attending, tile), keeping: stash,
                 dropout: self.dropout(dropout, layer: l, attending, tile))
         }
         executor.feedForward(  // E4
@@ -167,26 +167,26 @@ final class Segment<E: Executor> {
     }
 
     /// Keeps a block's memory vectors, normalised where the model says so.
-    private func keep(_ m: Matrix<State>, memory: Int, _ block: Range<Int>, _ tile: Tile) {
+    private func keep(_ m: Matrix<State>, cache: Int, _ block: Range<Int>, _ tile: Tile) {
         let slots = tile.carried + block.lowerBound..<tile.carried + block.upperBound
-        let vectors = vectors(memory: memory, slots: slots, tile)
+        let vectors = vectors(cache: cache, slots: slots, tile)
         switch model.memoryNorm {
         case .none: executor.convert(m, into: vectors)
         case .layer:
             executor.normalize(  // E2
                 m, into: vectors,
-                inverseDeviation: workspace.memoryInverseDeviation[memory].rows(rows(block, of: tile)))
+                inverseDeviation: workspace.memoryInverseDeviation[cache].rows(rows(block, of: tile)))
         }
     }
 
-    /// Computes the keys and values of some slots from their vectors and appends them to a memory.
-    private func appendKeysValues(_ memory: Int, slots: Range<Int>, _ tile: Tile) {
+    /// Computes the keys and values of some slots from their vectors and appends them to a cache.
+    private func appendKeysValues(_ cache: Int, slots: Range<Int>, _ tile: Tile) {
         if slots.isEmpty { return }
         let keysValues = workspace.keysValues.rows(0..<slots.count * tile.rows.count)
         executor.linear(  // E3
-            vectors(memory: memory, slots: slots, tile), keyValue(memory: memory), into: keysValues)
+            vectors(cache: cache, slots: slots, tile), keyValue(cache: cache), into: keysValues)
         executor.timed(.memory) {
-            executor.append(keysValues, to: workspace.memories[memory], slot: slots.lowerBound)
+            executor.append(keysValues, to: workspace.caches[cache], slot: slots.lowerBound)
         }
     }
 

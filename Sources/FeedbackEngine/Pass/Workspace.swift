@@ -15,8 +15,8 @@ final class Workspace<E: Executor> {
     let x: [Matrix<State>]
     let attention: [AttentionStash]
     let feedForward: [FeedForwardStash]
-    /// Keys and values: one memory that all layers read, or one a layer.
-    let memories: [E.Memory]
+    /// Keys and values: one cache that all layers read, or one a layer.
+    let caches: [E.Cache]
     /// r of the memory vectors' LayerNorm; none where they are not normalised.
     let memoryInverseDeviation: [Matrix<State>]
     let normalized: Matrix<Operand>
@@ -24,7 +24,7 @@ final class Workspace<E: Executor> {
     let logits: Matrix<State>
     /// Scratch: m or dm of one step.
     let memory: Matrix<State>
-    /// Scratch: keys and values on their way into a memory.
+    /// Scratch: keys and values on their way into a cache.
     let keysValues: Matrix<State>
 
     // Backward: dx, dLogits and dNormalized for all T steps, the deltas and dKeysValues for a span.
@@ -33,7 +33,7 @@ final class Workspace<E: Executor> {
     let dNormalized: Matrix<State>
     let attentionDeltas: [AttentionDeltas]
     let feedForwardDeltas: [FeedForwardDeltas]
-    /// [span·R, 2D] for every memory.
+    /// [span·R, 2D] for every cache.
     let dKeysValues: [Matrix<Operand>]
     let positionGradients: [PositionGradients]
     private let buffers: [AnyObject]
@@ -74,8 +74,8 @@ final class Workspace<E: Executor> {
         feedForward = (0..<L).map { _ in
             FeedForwardStash(normalized: operand(all, D), inverseDeviation: state(all, 1), hidden: operand(all, F))
         }
-        memories = (0..<shape.memories).map { _ in
-            executor.makeMemory(
+        caches = (0..<shape.caches).map { _ in
+            executor.makeCache(
                 rows: rows, slots: shape.slots, heads: H, headSize: model.headSize, training: training)
         }
         memoryInverseDeviation = (0..<(model.memoryNorm == .layer ? shape.vectors : 0)).map { _ in state(all, 1) }
@@ -95,7 +95,7 @@ final class Workspace<E: Executor> {
         positionGradients = trained.map { _ in
             executor.makePositionGradients(heads: H, headSize: model.headSize, reach: shape.reach)
         }
-        dKeysValues = (training ? 0..<shape.memories : 0..<0).map { _ in
+        dKeysValues = (training ? 0..<shape.caches : 0..<0).map { _ in
             operand(max(deltas, shape.carry * rows), 2 * D)
         }
         self.buffers = buffers
@@ -118,12 +118,12 @@ struct SegmentShape: Equatable, Sendable {
         carry = min(batch.carry, window)
     }
 
-    /// Slots of a memory.
+    /// Slots of a cache.
     var slots: Int { carry + steps }
     /// The farthest offset at which a step can see a memory.
     var reach: Int { min(window, slots) }
     var isRecurrent: Bool { model.isRecurrent }
-    /// Steps that run at once: one where the next needs its memory, else all.
+    /// Steps that run at once: one where the next needs its cache, else all.
     var block: Int { isRecurrent ? 1 : steps }
     /// Steps of a chunk: when its last block is done, what its steps add to the gradients of earlier memories is summed. They
     /// are few, so that what they have written is still in the nearer caches.
@@ -131,7 +131,7 @@ struct SegmentShape: Equatable, Sendable {
     /// Steps of a span: chunks of up to 384 rows in all. When the last one is done, the gradients of weights are computed; each
     /// is read and written then, and only then.
     func span(rows: Int) -> Int { min(steps, chunk * max(1, 384 / (chunk * rows))) }
-    var memories: Int { model.caches }
+    var caches: Int { model.caches }
     /// Different memory vectors of a step: one that all layers see, or one a layer.
     var vectors: Int { isRecurrent ? 1 : model.layers }
     /// Rows that go through a segment together, at most. In the recurrence, enough that a product is not bound by reading its

@@ -47,19 +47,6 @@ public struct BenchmarkReport: Encodable, Sendable {
     }
 }
 
-/// The middle value; of an even number, the mean of the middle two.
-func median(_ values: [Double]) -> Double {
-    let sorted = values.sorted()
-    return (sorted[(sorted.count - 1) / 2] + sorted[sorted.count / 2]) / 2
-}
-
-/// How long something takes.
-func seconds(_ body: () -> Void) -> Double {
-    let start = ContinuousClock.now
-    body()
-    return (ContinuousClock.now - start) / .seconds(1)
-}
-
 /// Measures steps and their limits in turn, so that both see the same machine, a quarter of a second of steps at a time,
 /// so that most of them find the caches as the step before left them: `count` steps, or where nil, at least three and
 /// about ten seconds of both.

@@ -28,14 +28,14 @@ private struct Run {
     init(_ executor: some Executor, _ size: AttentionSize, _ inputs: Inputs) {
         let (n, D) = (size.steps * size.rows, size.width)
         let scale = 0.5
-        let memory = executor.makeMemory(
+        let cache = executor.makeCache(
             rows: size.rows, slots: size.slots, heads: size.heads, headSize: size.headSize, training: true)
         let keysValues = executor.state(size.slots * size.rows, 2 * D)
         keysValues.all.values = inputs.keysValues
         // In two portions, as a pass appends them.
         let first = size.before * size.rows
-        executor.append(keysValues.rows(0..<first), to: memory, slot: 0)
-        executor.append(keysValues.rows(first..<keysValues.all.rows), to: memory, slot: size.before)
+        executor.append(keysValues.rows(0..<first), to: cache, slot: 0)
+        executor.append(keysValues.rows(first..<keysValues.all.rows), to: cache, slot: size.before)
 
         let positions = executor.makePositions(heads: size.heads, headSize: size.headSize, reach: size.reach)
         let embeddings = executor.state(size.reach, D)
@@ -54,7 +54,7 @@ private struct Run {
         let p = executor.operand(n * size.heads, columns)
         let ds = executor.operand(n * size.heads, columns)
         executor.attend(
-            q.all, memory, positions, size.visibility, probabilities: p.all, dropout: size.dropout, into: context.all)
+            q.all, cache, positions, size.visibility, probabilities: p.all, dropout: size.dropout, into: context.all)
         self.context = context.all.values
 
         let padding = (columns - size.slots) / 2 < 16 ? 0 : 16
@@ -66,22 +66,22 @@ private struct Run {
         let dq = executor.operand(n, D)
         dContext.all.values = projection(n * D)
         executor.attendBackward(
-            dContext.all, context: context.all, probabilities: p.all, memory, positions, size.visibility,
+            dContext.all, context: context.all, probabilities: p.all, cache, positions, size.visibility,
             dropout: size.dropout, scoreGradients: ds.all, into: dq.all)
         self.dq = dq.all.values.map { $0 * scale }
 
-        executor.clearGradients(memory)
+        executor.clearGradients(cache)
         // In portions again: some steps and slots, then the others.
         for steps in [0..<size.steps / 2, size.steps / 2..<size.steps] {
             for slots in [0..<size.slots / 3, size.slots / 3..<size.slots] {
                 let gradients = AttentionGradients(
                     scores: ds.all, probabilities: p.all, query: q.all, context: dContext.all)
                 executor.gather(
-                    [gradients], steps: steps, slots: slots, size.visibility, accumulatingInto: memory)
+                    [gradients], steps: steps, slots: slots, size.visibility, accumulatingInto: cache)
             }
         }
         let dKeysValues = executor.operand(size.slots * size.rows, 2 * D)
-        executor.keyValueGradients(memory, slots: 0..<size.slots, into: dKeysValues.all)
+        executor.keyValueGradients(cache, slots: 0..<size.slots, into: dKeysValues.all)
         self.dKeysValues = dKeysValues.all.values
 
         let sums = executor.makePositionGradients(heads: size.heads, headSize: size.headSize, reach: size.reach)

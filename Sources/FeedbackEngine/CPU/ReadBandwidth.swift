@@ -3,7 +3,7 @@ import Synchronization
 
 /// Measures how fast threads read memory of a given size again and again: the rate of whichever cache it fits in, or of
 /// main memory.
-package final class MemoryStream: Sendable {
+package final class ReadBandwidth: Sendable {
     package let bytes: Int
     private let shares: [Buffer<State>]
     private let pool: WorkerPool

@@ -7,7 +7,7 @@ import Foundation
 // keys [H][slots / 16][groups over K][16], values [H][slots / g][K rounded up to 16] with g slots in a group.
 
 /// The keys and values of one sequence, as a view.
-package struct DecodingMemory: @unchecked Sendable {
+package struct DecodingCache: @unchecked Sendable {
     package let slots: Int
     private let heads: Int
     private let headSize: Int
@@ -31,14 +31,14 @@ package struct DecodingMemory: @unchecked Sendable {
     package func append(keys k: Matrix<State>, values v: Matrix<State>, heads range: Range<Int>, slot: Int) {
         precondition(slot >= 0 && slot < slots && range.upperBound <= heads)
         for h in range {
-            feedback_remember(
+            feedback_append_keys_values(
                 format, k.floats + h * headSize, v.floats + h * headSize, headSize, slot,
                 keys + h * keyGroups, values + h * valueGroups)
         }
     }
 
     /// Copies some slots, from a multiple of 16 on, to the first slots of another memory or of this one.
-    package func copy(slots range: Range<Int>, into other: DecodingMemory) {
+    package func copy(slots range: Range<Int>, into other: DecodingCache) {
         precondition(range.lowerBound % 16 == 0 && range.count <= other.slots && range.upperBound <= slots)
         let (first, count) = (range.lowerBound, feedback_padded(range.count))
         for h in 0..<heads {
@@ -55,7 +55,7 @@ package struct DecodingMemory: @unchecked Sendable {
     /// be read after this one, are fetched. `scratch` has at least `scratchColumns` numbers.
     package func attend(
         _ q: Matrix<State>, head h: Int, slots visible: Range<Int>, _ positions: DecodingPositions,
-        scratch: Matrix<State>, next: DecodingMemory?, into context: Matrix<State>
+        scratch: Matrix<State>, next: DecodingCache?, into context: Matrix<State>
     ) {
         assert(!visible.isEmpty && visible.upperBound <= slots && visible.count <= positions.reach)
         assert(scratch.count >= Self.scratchColumns(slots: slots, headSize: headSize))
@@ -78,7 +78,7 @@ package struct DecodingMemory: @unchecked Sendable {
 /// columns on either side are zero.
 package struct DecodingPositions: @unchecked Sendable {
     package let reach: Int
-    let attend: feedback_attend_memory
+    let attend: feedback_attend_decoding
     let bias: Matrix<State>
     private let embeddings: Groups
     private let groups: Int
@@ -92,7 +92,7 @@ package struct DecodingPositions: @unchecked Sendable {
         let (heads, size) = (s.columns, u.columns / s.columns)
         let format = precision.memory
         reach = u.rows
-        attend = feedback_kernels_of(format, portable ? 1 : 0).attendMemory
+        attend = feedback_kernels_of(format, portable ? 1 : 0).attendDecoding
         groups = feedback_groups(format, size)
         embeddings = arena.groups(heads * groups * (reach + 32))
         bias = arena.state(heads, reach + 32)
