@@ -54,13 +54,13 @@ struct Benchmark: ParsableCommand {
 
         func run() throws {
             var training = settings
-            training.precision = nil
+            training["precision"] = nil
             let configuration = try common.configuration(training) { configuration in
                 configuration.batchSize = 1
                 configuration.threads = 1
                 configuration.memoryWindow = configuration.sequenceLength
             }
-            let name = settings.precision ?? configuration.precision.rawValue
+            let name = settings["precision"] ?? configuration.precision.rawValue
             guard let precision = DecodingPrecision(rawValue: name) else {
                 let choices = DecodingPrecision.allCases.map(\.rawValue).joined(separator: ", ")
                 throw ConfigurationError("precision is \(name); it must be one of \(choices)")
@@ -116,5 +116,5 @@ struct Benchmark: ParsableCommand {
 
 extension SettingOptions {
     /// The number of steps to time, where it was given.
-    fileprivate var timedSteps: Int? { steps.flatMap { Int($0.text) } }
+    fileprivate var timedSteps: Int? { self["steps"].flatMap { Int($0) } }
 }

@@ -9,6 +9,7 @@ import Testing
         let place = try Workplace()
         let help = try place.run(["help", "train"]).output.split(whereSeparator: \.isWhitespace).joined(separator: " ")
         for setting in Setting.all {
+            #expect(help.contains(" --\(setting.name)\(setting.kind == .bool ? "/--no-\(setting.name)" : "") "))
             guard let usual = setting.text(RunConfiguration()) else { continue }
             #expect(help.contains("\(setting.summary.dropFirst()). (default: \(usual))"), "\(setting.name)")
         }

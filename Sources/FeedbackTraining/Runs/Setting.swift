@@ -8,11 +8,29 @@ public struct Setting: Sendable {
     public let name: String
     /// For help.
     public let summary: String
+    /// What its text is.
+    public let kind: Kind
     /// The values, where there are only some; else none.
     public let choices: [String]
     /// The value as text; nil where there is none.
     public let text: @Sendable (RunConfiguration) -> String?
     private let read: @Sendable (inout RunConfiguration, String) throws(ConfigurationError) -> Void
+
+    /// What a setting's text is: what a command line asks for, and what a shell offers there.
+    public enum Kind: Sendable {
+        /// A whole number.
+        case wholeNumber
+        /// Any number.
+        case number
+        /// True or false.
+        case bool
+        /// One of `choices`.
+        case choice
+        /// The name or the path of a corpus.
+        case data
+        /// Any other text.
+        case text
+    }
 
     public var environmentVariable: String {
         "FEEDBACK_" + name.uppercased().replacingOccurrences(of: "-", with: "_")
@@ -29,22 +47,24 @@ public struct Setting: Sendable {
 
     /// A setting whose value is at a path; `parse` is nil where text is no such value, which must be `needed`.
     private init<Value>(
-        _ name: String, _ path: Path<Value>, _ summary: String, needed: String, choices: [String] = [],
+        _ name: String, _ path: Path<Value>, _ summary: String, kind: Kind = .text, needed: String,
+        choices: [String] = [],
         text: @escaping @Sendable (Value) -> String?, parse: @escaping @Sendable (String) -> Value?
     ) {
-        self.init(name, path, summary, choices: choices, text: text) { text throws(ConfigurationError) in
+        self.init(name, path, summary, kind: kind, choices: choices, text: text) { text throws(ConfigurationError) in
             guard let value = parse(text) else { throw ConfigurationError("\(name) is \(text); it must be \(needed)") }
             return value
         }
     }
 
     private init<Value>(
-        _ name: String, _ path: Path<Value>, _ summary: String, choices: [String] = [],
+        _ name: String, _ path: Path<Value>, _ summary: String, kind: Kind = .text, choices: [String] = [],
         text: @escaping @Sendable (Value) -> String?,
         value: @escaping @Sendable (String) throws(ConfigurationError) -> Value
     ) {
         self.name = name
         self.summary = summary
+        self.kind = kind
         self.choices = choices
         self.text = { text($0[keyPath: path]) }
         read = { configuration, text throws(ConfigurationError) in
@@ -57,7 +77,7 @@ public struct Setting: Sendable {
     {
         let needed = "a whole number from \(range.lowerBound) to \(range.upperBound)"
         return Setting(
-            name, path, summary, needed: needed, text: { "\($0)" },
+            name, path, summary, kind: .wholeNumber, needed: needed, text: { "\($0)" },
             parse: { Int($0).flatMap { range.contains($0) ? $0 : nil } })
     }
 
@@ -66,7 +86,7 @@ public struct Setting: Sendable {
     {
         let needed = "a whole number from \(range.lowerBound) to \(range.upperBound)"
         return Setting(
-            name, path, summary, needed: needed, text: { $0.map(String.init) },
+            name, path, summary, kind: .wholeNumber, needed: needed, text: { $0.map(String.init) },
             parse: { Int($0).flatMap { range.contains($0) ? .some($0) : nil } })
     }
 
@@ -75,7 +95,7 @@ public struct Setting: Sendable {
     ) -> Setting {
         let needed = "a number from \(range.lowerBound) to \(range.upperBound)"
         return Setting(
-            name, path, summary, needed: needed, text: { "\($0)" },
+            name, path, summary, kind: .number, needed: needed, text: { "\($0)" },
             parse: { Double($0).flatMap { range.contains($0) ? $0 : nil } })
     }
 
@@ -84,7 +104,7 @@ public struct Setting: Sendable {
     ) -> Setting {
         let needed = "a number from \(range.lowerBound) to \(range.upperBound)"
         return Setting(
-            name, path, summary, needed: needed, text: { $0.map { "\($0)" } },
+            name, path, summary, kind: .number, needed: needed, text: { $0.map { "\($0)" } },
             parse: { Double($0).flatMap { range.contains($0) ? .some($0) : nil } })
     }
 
@@ -94,8 +114,8 @@ public struct Setting: Sendable {
         let choices = C.allCases.map(\.rawValue)
         let list = choices.joined(separator: ", ")
         return Setting(
-            name, path, "\(summary): \(list)", needed: "one of \(list)", choices: choices, text: { $0.rawValue },
-            parse: { C(rawValue: $0) })
+            name, path, "\(summary): \(list)", kind: .choice, needed: "one of \(list)", choices: choices,
+            text: { $0.rawValue }, parse: { C(rawValue: $0) })
     }
 
     private static func choice<C: RawRepresentable<String> & CaseIterable & Sendable>(
@@ -104,12 +124,12 @@ public struct Setting: Sendable {
         let choices = C.allCases.map(\.rawValue)
         let list = choices.joined(separator: ", ")
         return Setting(
-            name, path, "\(summary): \(list)", needed: "one of \(list)", choices: choices, text: { $0?.rawValue },
-            parse: { C(rawValue: $0).map { .some($0) } })
+            name, path, "\(summary): \(list)", kind: .choice, needed: "one of \(list)", choices: choices,
+            text: { $0?.rawValue }, parse: { C(rawValue: $0).map { .some($0) } })
     }
 
-    private static func string(_ name: String, _ path: Path<String>, _ summary: String) -> Setting {
-        Setting(name, path, summary, needed: "some text", text: { $0 }, parse: { $0.isEmpty ? nil : $0 })
+    private static func string(_ name: String, _ path: Path<String>, _ summary: String, kind: Kind = .text) -> Setting {
+        Setting(name, path, summary, kind: kind, needed: "some text", text: { $0 }, parse: { $0.isEmpty ? nil : $0 })
     }
 
     // MARK: The table
@@ -129,12 +149,14 @@ public struct Setting: Sendable {
             "memory-window", \.memoryWindow, 1...4096,
             "memories a step sees at most; by default all, with streams as many as a sequence has steps"),
         choice("position-init", \.positionInitialization, "how a fresh model's distance bias begins"),
-        string("data", \.data, "a data set's or a task's name, a text file, several with commas, or a folder of them"),
+        string(
+            "data", \.data, "a data set's or a task's name, a text file, several with commas, or a folder of them",
+            kind: .data),
         choice("tokenizer", \.tokenizer, "what a token is, by default a text's characters or a task's symbols"),
         Setting(
             "streams", \.streams,
             "read contiguous streams and carry the memory from batch to batch; by default of a task only",
-            needed: "true or false",
+            kind: .bool, needed: "true or false",
             text: { $0.map(String.init) }, parse: { Bool($0).map { .some($0) } }),
         integer("sequence-length", \.sequenceLength, 1...65536, "steps of a sequence"),
         integer("batch-size", \.batchSize, 1...65536, "sequences of a batch"),
@@ -155,8 +177,8 @@ public struct Setting: Sendable {
                 + " by default as the task has them",
             text: { $0?.description }, value: { text throws(ConfigurationError) in try Lessons(text) }),
         Setting(
-            "hints", \.hints, "train on more of a task's answers than it asks for", needed: "true or false",
-            text: { "\($0)" }, parse: { Bool($0) }),
+            "hints", \.hints, "train on more of a task's answers than it asks for", kind: .bool,
+            needed: "true or false", text: { "\($0)" }, parse: { Bool($0) }),
         integer("steps", \.steps, many, "optimizer steps"),
         integer("epochs", \.epochs, 1...1_000_000, "passes over the training text, instead of steps"),
         integer(
