@@ -1,3 +1,4 @@
+import FeedbackTransformer
 import Foundation
 import Synchronization
 

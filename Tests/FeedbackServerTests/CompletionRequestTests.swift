@@ -1,3 +1,4 @@
+import FeedbackTransformer
 import Testing
 
 @testable import FeedbackServer

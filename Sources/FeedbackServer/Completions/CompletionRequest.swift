@@ -1,3 +1,5 @@
+import FeedbackTransformer
+
 /// What a client may ask for at most.
 struct CompletionLimits: Sendable {
     var bodyBytes = 1 << 20

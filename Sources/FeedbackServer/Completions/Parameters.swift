@@ -1,3 +1,5 @@
+import FeedbackTransformer
+
 /// Reads the parameters of a request's body, strictly: what has the wrong type or is out of range is named. A parameter that
 /// is null counts as left out.
 struct Parameters {

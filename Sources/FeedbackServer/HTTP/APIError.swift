@@ -1,3 +1,4 @@
+import FeedbackTransformer
 import HTTPTypes
 import HummingbirdCore
 import NIOCore

@@ -1,4 +1,5 @@
 import FeedbackRuns
+import FeedbackTransformer
 
 /// What has changed in the history since one looked last, as server-sent events.
 struct RunEvents: Sendable {

@@ -1,4 +1,5 @@
 import FeedbackRuns
+import FeedbackTransformer
 import Foundation
 import Synchronization
 

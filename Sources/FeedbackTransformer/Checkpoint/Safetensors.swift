@@ -94,8 +94,8 @@ public struct Safetensors: Sendable {
         let data = data.startIndex == 0 ? data : Data(data)
         try Self.check(data.prefix(9), data.count)
         let length = data.prefix(8).reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
-        var header = HeaderParser(bytes: [UInt8](data[8..<8 + Int(length)]))
-        (entries, metadata) = try header.parse()
+        var reader = JSONReader<SafetensorsError>([UInt8](data[8..<8 + Int(length)]))
+        (entries, metadata) = try reader.header()
         self.data = data
         dataStart = 8 + Int(length)
 

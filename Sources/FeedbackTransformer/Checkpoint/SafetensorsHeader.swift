@@ -1,50 +1,73 @@
-import Foundation
+// A header is read piece by piece: names may not repeat, fields may not be unknown. Work and memory are bounded by its
+// length.
 
-/// Parses a safetensors header, and nothing else that JSON allows: names may not repeat, fields may not be unknown.
-/// Its work and its memory are bounded by the header's length.
-struct HeaderParser {
-    private let bytes: [UInt8]
-    private var at = 0
+extension SafetensorsError: JSONFailure {
+    init(_ problem: JSONProblem, at position: Int) {
+        let what =
+            switch problem {
+            case .lacks(let character): "its header lacks a \(character) at byte \(position)"
+            case .lacksDigit: "its header has no usable whole number at byte \(position)"
+            case .control: "its header has a control character at byte \(position)"
+            case .endlessString: "its header ends within a string"
+            case .escape(_, let start): "its header has an unusable escape in the string at byte \(start)"
+            case .notUTF8(let start): "its header has a string at byte \(start) that is not UTF-8"
+            case .more: "something follows the header's object, at byte \(position)"
+            }
+        self = .malformed(what)
+    }
+}
 
-    init(bytes: [UInt8]) { self.bytes = bytes }
-
-    mutating func parse() throws(SafetensorsError) -> ([String: Safetensors.Entry], [String: String]) {
+extension JSONReader<SafetensorsError> {
+    /// All of a header.
+    mutating func header() throws(SafetensorsError) -> ([String: Safetensors.Entry], [String: String]) {
+        guard next == UInt8(ascii: "{") else { throw .malformed("its header does not begin with {") }
         var entries: [String: Safetensors.Entry] = [:]
         var metadata: [String: String]?
-        guard bytes.first == UInt8(ascii: "{") else { throw .malformed("its header does not begin with {") }
-        try object { parser, name throws(SafetensorsError) in
+        try list("{", "}") { reader throws(SafetensorsError) in
+            let name = try reader.name()
             if name == "__metadata__" {
                 guard metadata == nil else { throw .malformed("__metadata__ appears twice") }
-                var pairs: [String: String] = [:]
-                try parser.object { parser, key throws(SafetensorsError) in
-                    guard pairs.updateValue(try parser.string(), forKey: key) == nil else {
-                        throw .malformed("the metadata's \(key) appears twice")
-                    }
-                }
-                metadata = pairs
+                metadata = try reader.metadata()
             } else {
-                guard entries.updateValue(try parser.entry(of: name), forKey: name) == nil else {
+                guard entries.updateValue(try reader.entry(of: name), forKey: name) == nil else {
                     throw .malformed("the tensor \(name) appears twice")
                 }
             }
         }
-        skipSpace()
-        guard at == bytes.count else { throw .malformed("something follows the header's object, at byte \(at)") }
+        try end()
         return (entries, metadata ?? [:])
+    }
+
+    private mutating func name() throws(SafetensorsError) -> String {
+        let name = try string()
+        try expect(":")
+        return name
+    }
+
+    private mutating func metadata() throws(SafetensorsError) -> [String: String] {
+        var pairs: [String: String] = [:]
+        try list("{", "}") { reader throws(SafetensorsError) in
+            let name = try reader.name()
+            guard pairs.updateValue(try reader.string(), forKey: name) == nil else {
+                throw .malformed("the metadata's \(name) appears twice")
+            }
+        }
+        return pairs
     }
 
     private mutating func entry(of name: String) throws(SafetensorsError) -> Safetensors.Entry {
         var dtype: Safetensors.DType?
         var shape: [Int]?
         var offsets: [Int]?
-        try object { parser, field throws(SafetensorsError) in
+        try list("{", "}") { reader throws(SafetensorsError) in
+            let field = try reader.name()
             switch field {
             case "dtype" where dtype == nil:
-                let text = try parser.string()
+                let text = try reader.string()
                 dtype = Safetensors.DType(rawValue: text)
                 if dtype == nil { throw .malformed("the tensor \(name) has the unknown type \(text)") }
-            case "shape" where shape == nil: shape = try parser.integers()
-            case "data_offsets" where offsets == nil: offsets = try parser.integers()
+            case "shape" where shape == nil: shape = try reader.integers()
+            case "data_offsets" where offsets == nil: offsets = try reader.integers()
             default: throw .malformed("the tensor \(name) has an unknown or repeated field \(field)")
             }
         }
@@ -67,78 +90,21 @@ struct HeaderParser {
         return Safetensors.Entry(dtype: dtype, shape: shape, range: offsets[0]..<offsets[1])
     }
 
-    // MARK: JSON
-
-    private mutating func skipSpace() {
-        while at < bytes.count, [0x20, 0x09, 0x0a, 0x0d].contains(bytes[at]) { at += 1 }
-    }
-
-    private mutating func takes(_ character: Character) -> Bool {
-        skipSpace()
-        guard at < bytes.count, bytes[at] == character.asciiValue else { return false }
-        at += 1
-        return true
-    }
-
-    private mutating func expect(_ character: Character) throws(SafetensorsError) {
-        if !takes(character) { throw .malformed("its header lacks a \(character) at byte \(at)") }
-    }
-
-    /// An object; `member` parses the value of each name.
-    private mutating func object(
-        _ member: (inout HeaderParser, String) throws(SafetensorsError) -> Void
-    ) throws(SafetensorsError) {
-        try expect("{")
-        if takes("}") { return }
-        repeat {
-            let name = try string()
-            try expect(":")
-            try member(&self, name)
-        } while takes(",")
-        try expect("}")
-    }
-
     private mutating func integers() throws(SafetensorsError) -> [Int] {
-        try expect("[")
-        if takes("]") { return [] }
         var values: [Int] = []
-        repeat { values.append(try integer()) } while takes(",")
-        try expect("]")
+        try list("[", "]") { reader throws(SafetensorsError) in values.append(try reader.integer()) }
         return values
     }
 
+    /// A whole number as JSON has it that is not negative.
     private mutating func integer() throws(SafetensorsError) -> Int {
         skipSpace()
         let start = at
-        while at < bytes.count, (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(bytes[at]) { at += 1 }
-        let digits = bytes[start..<at]
-        guard digits.count == 1 || digits.first != UInt8(ascii: "0"),
-            let value = Int(String(decoding: digits, as: UTF8.self))
-        else { throw .malformed("its header has no usable whole number at byte \(start)") }
+        try digits()
+        let text = text(from: start)
+        guard text == "0" || !text.hasPrefix("0"), let value = Int(text) else {
+            throw SafetensorsError(.lacksDigit, at: start)
+        }
         return value
-    }
-
-    private mutating func string() throws(SafetensorsError) -> String {
-        try expect("\"")
-        let start = at
-        while at < bytes.count, bytes[at] != UInt8(ascii: "\"") {
-            if bytes[at] < 0x20 { throw .malformed("its header has a control character at byte \(at)") }
-            at += bytes[at] == UInt8(ascii: "\\") ? 2 : 1
-        }
-        guard at < bytes.count else { throw .malformed("its header ends within a string") }
-        let text = bytes[start..<at]
-        at += 1
-        if !text.contains(UInt8(ascii: "\\")) {
-            guard let string = String(validating: text, as: UTF8.self) else {
-                throw .malformed("its header has a string at byte \(start) that is not UTF-8")
-            }
-            return string
-        }
-        // Escapes are rare: leave them to the library.
-        let quoted = Data([UInt8(ascii: "\"")] + text + [UInt8(ascii: "\"")])
-        guard let string = try? JSONDecoder().decode(String.self, from: quoted) else {
-            throw .malformed("its header has an unusable escape in the string at byte \(start)")
-        }
-        return string
     }
 }

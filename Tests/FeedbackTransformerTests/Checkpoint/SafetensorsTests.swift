@@ -157,6 +157,18 @@ func safetensors(_ header: String, data: Int = 0, length: UInt64? = nil) -> Data
         }
     }
 
+    @Test(arguments: [
+        (#"{"a" 1}"#, "its header lacks a : at byte 5"), ("{a:1}", "its header lacks a \" at byte 1"),
+        (#"{"a":1}"#, "its header lacks a { at byte 5"), ("{}x", "something follows the header's object, at byte 2"),
+        (#"{"a":{"shape":[01]}}"#, "its header has no usable whole number at byte 15"),
+        (#"{"a":{"shape":[-1]}}"#, "its header has no usable whole number at byte 15"),
+        (#"{"a":{"shape":[1.5]}}"#, "its header lacks a ] at byte 16"),
+        ("{\"a\u{1}", "its header has a control character at byte 3"), ("{\"a", "its header ends within a string"),
+        (#"{"a\x":1}"#, "its header has an unusable escape in the string at byte 2"),
+    ]) func saysWhereAHeaderIsWrong(header: String, message: String) {
+        #expect(throws: SafetensorsError.malformed(message)) { try Safetensors(data: safetensors(header)) }
+    }
+
     /// A header as long as allowed that says nothing costs no more than its length.
     @Test func deepNestingIsRefusedAtOnce() {
         let header = "{\"a\":" + String(repeating: "{\"a\":", count: 100_000)

@@ -1,6 +1,6 @@
 /// A JSON value. Objects keep the order of their members, and whole numbers are kept apart from others: a request's
 /// parameters are checked strictly.
-enum JSON: Equatable, Sendable {
+package enum JSON: Equatable, Sendable {
     case null
     case bool(Bool)
     case integer(Int)
@@ -9,13 +9,18 @@ enum JSON: Equatable, Sendable {
     case array([JSON])
     case object([Member])
 
-    struct Member: Equatable, Sendable {
-        let name: String
-        let value: JSON
+    package struct Member: Equatable, Sendable {
+        package let name: String
+        package let value: JSON
+
+        package init(name: String, value: JSON) {
+            self.name = name
+            self.value = value
+        }
     }
 
     /// What kind of value it is, for messages.
-    var kind: String {
+    package var kind: String {
         switch self {
         case .null: "null"
         case .bool: "a boolean"
@@ -28,39 +33,41 @@ enum JSON: Equatable, Sendable {
     }
 
     /// A member of an object, the elements of an array, the text of a string; nil for any other value.
-    subscript(name: String) -> JSON? {
+    package subscript(name: String) -> JSON? {
         if case .object(let members) = self { members.first { $0.name == name }?.value } else { nil }
     }
-    var elements: [JSON]? { if case .array(let elements) = self { elements } else { nil } }
-    var text: String? { if case .string(let text) = self { text } else { nil } }
+    package var elements: [JSON]? { if case .array(let elements) = self { elements } else { nil } }
+    package var text: String? { if case .string(let text) = self { text } else { nil } }
 
     /// `value`, or null where there is none.
-    init(_ value: Double?) { self = value.map(JSON.number) ?? .null }
-    init(_ value: String?) { self = value.map(JSON.string) ?? .null }
+    package init(_ value: Double?) { self = value.map(JSON.number) ?? .null }
+    package init(_ value: String?) { self = value.map(JSON.string) ?? .null }
 }
 
 extension JSON: ExpressibleByDictionaryLiteral, ExpressibleByArrayLiteral, ExpressibleByStringLiteral,
     ExpressibleByIntegerLiteral, ExpressibleByBooleanLiteral, ExpressibleByNilLiteral
 {
-    init(dictionaryLiteral members: (String, JSON)...) { self = .object(members.map { Member(name: $0, value: $1) }) }
-    init(arrayLiteral elements: JSON...) { self = .array(elements) }
-    init(stringLiteral text: String) { self = .string(text) }
-    init(integerLiteral number: Int) { self = .integer(number) }
-    init(booleanLiteral value: Bool) { self = .bool(value) }
-    init(nilLiteral: ()) { self = .null }
+    package init(dictionaryLiteral members: (String, JSON)...) {
+        self = .object(members.map { Member(name: $0, value: $1) })
+    }
+    package init(arrayLiteral elements: JSON...) { self = .array(elements) }
+    package init(stringLiteral text: String) { self = .string(text) }
+    package init(integerLiteral number: Int) { self = .integer(number) }
+    package init(booleanLiteral value: Bool) { self = .bool(value) }
+    package init(nilLiteral: ()) { self = .null }
 }
 
 // MARK: Writing
 
 extension JSON {
     /// The value as UTF-8, without white space. A number that JSON does not have becomes null.
-    var bytes: [UInt8] {
+    package var bytes: [UInt8] {
         var bytes: [UInt8] = []
         write(into: &bytes)
         return bytes
     }
 
-    func write(into bytes: inout [UInt8]) {
+    package func write(into bytes: inout [UInt8]) {
         switch self {
         case .null: bytes += "null".utf8
         case .bool(let value): bytes += (value ? "true" : "false").utf8
