@@ -31,19 +31,14 @@ public final class RunStore: Sendable {
         do {
             if Self.isReadOnly(url) {
                 database = nil
-                _ = try Self.openToRead(url).read(Self.version)
+                try Self.openToRead(url).read(Self.check)
                 return
             }
             try FileManager.default.createDirectory(
                 at: url.deletingLastPathComponent(), withIntermediateDirectories: true)
             let database = try Self.open(url.path)
             self.database = database
-            try database.writeWithoutTransaction { db in
-                try db.inTransaction(.immediate) {
-                    if try Self.version(db) == 0 { try db.execute(sql: Self.schema) }
-                    return .commit
-                }
-            }
+            try Self.migrate(database)
         } catch {
             throw RunStoreError(
                 "cannot open the run history \(url.path): \(explain(error)); name another file with --runs")
@@ -80,7 +75,7 @@ public final class RunStore: Sendable {
                     // Looked at before anything is changed: it may be somebody else's.
                     var reading = configuration
                     reading.readonly = true
-                    _ = try DatabaseQueue(path: path, configuration: reading).read(version)
+                    try DatabaseQueue(path: path, configuration: reading).read(check)
                 }
                 return try DatabasePool(path: path, configuration: configuration)
             } catch let error as DatabaseError where error.resultCode == .SQLITE_BUSY {
@@ -90,18 +85,39 @@ public final class RunStore: Sendable {
         return try DatabasePool(path: path, configuration: configuration)
     }
 
-    /// The version of a history; 0 where there is nothing yet.
-    private static func version(_ db: Database) throws -> Int {
+    // MARK: Versions
+
+    /// The versions of a history, each as what it adds to the one before. Every one counts `user_version` up, which is all
+    /// that the first feedbacks look at.
+    private static let versions: DatabaseMigrator = {
+        var versions = DatabaseMigrator()
+        versions.registerMigration("1", foreignKeyChecks: .immediate) { db in
+            // The first feedbacks had this version, and no record of migrations.
+            if try !db.tableExists("runs") { try db.execute(sql: schema) }
+        }
+        return versions
+    }()
+
+    /// Throws where a database is no history, or one of a later version; one in which there is nothing yet is one.
+    private static func check(_ db: Database) throws {
         let version = try Int.fetchOne(db, sql: "PRAGMA user_version")!
-        guard version <= Self.version else { throw RunStoreError("it is of a later version of feedback") }
-        let tables = try String.fetchAll(db, sql: "SELECT name FROM sqlite_master WHERE type = 'table'")
-        guard version == 0 ? tables.isEmpty : tables.contains("runs") && tables.contains("steps") else {
+        guard try version <= versions.migrations.count && !versions.hasBeenSuperseded(db) else {
+            throw RunStoreError("it is of a later version of feedback")
+        }
+        let tables = try String.fetchSet(db, sql: "SELECT name FROM sqlite_master WHERE type = 'table'")
+        guard version == 0 ? tables.isSubset(of: ["grdb_migrations"]) : tables.isSuperset(of: ["runs", "steps"]) else {
             throw RunStoreError("it is a database of something else")
         }
-        return version
     }
 
-    private static let version = 1
+    private static func migrate(_ database: DatabasePool) throws {
+        // Another process that opens it at the same time may be first with a version, and has then entered it.
+        for _ in versions.migrations {
+            do { return try versions.migrate(database) } catch DatabaseError.SQLITE_CONSTRAINT {}
+        }
+        try versions.migrate(database)
+    }
+
     private static let schema = """
         CREATE TABLE runs (
             id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, folder TEXT NOT NULL, status TEXT NOT NULL,

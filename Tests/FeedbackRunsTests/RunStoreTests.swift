@@ -215,6 +215,28 @@ final class Notes: Sendable {
         #expect(throws: RunStoreError.self) { try store.run("one") }
     }
 
+    /// What the first feedbacks wrote, which knew of no migrations, keeps its runs; they can still read what is written now.
+    @Test func firstHistoriesAreKept() throws {
+        let place = try Place()
+        var events: [TrainingEvent] = []
+        let run = try place.train("run", events: &events).id
+        let metrics = try place.store().metrics(run)
+        try place.store().write { try $0.execute(sql: "DROP TABLE grdb_migrations") }
+        #expect(try place.store().metrics(run) == metrics)
+        let version = try place.store().read { try Int.fetchOne($0, sql: "PRAGMA user_version") }
+        #expect(version == 1)
+        #expect(try place.train("another", events: &events).id == run + 1)
+    }
+
+    @Test func severalBeginAHistory() throws {
+        let place = try Place()
+        let failures = Notes()
+        DispatchQueue.concurrentPerform(iterations: 8) { [place = Unsafe(place)] _ in
+            do { _ = try place.value.store().runs() } catch { failures.add("\(error)") }
+        }
+        #expect(failures.all.isEmpty, "\(failures.all)")
+    }
+
     @Test func filesThatAreNoHistoryAreRefused() throws {
         let place = try Place()
         let text = place.url.appending(path: "text")
@@ -226,6 +248,11 @@ final class Notes: Sendable {
         _ = try place.store().write { try $0.execute(sql: "PRAGMA user_version = 99") }
         #expect {
             try place.store()
+        } throws: { "\($0)".contains("later version") }
+        let later = place.url.appending(path: "later.sqlite")
+        _ = try RunStore(at: later).write { try $0.execute(sql: "INSERT INTO grdb_migrations VALUES ('2')") }
+        #expect {
+            try RunStore(at: later)
         } throws: { "\($0)".contains("later version") }
     }
 
