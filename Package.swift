@@ -58,6 +58,7 @@ let package = Package(
                 "FeedbackRuns",
                 "FeedbackTraining",
                 "FeedbackTransformer",
+                .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "HummingbirdCore", package: "hummingbird"),
                 .product(name: "Logging", package: "swift-log"),

@@ -1,3 +1,4 @@
+import Crypto
 import FeedbackTransformer
 import Foundation
 import HTTPTypes
@@ -10,7 +11,8 @@ final class Responder: Sendable {
     private let models: [ServedModel]
     private let dashboard: Dashboard?
     private let limits: CompletionLimits
-    private let apiKey: String?
+    /// Of the API key. Keys are compared by their digests: how long that takes tells nothing of where one is wrong.
+    private let keyDigest: SHA256.Digest?
     private let doorkeeper: Doorkeeper
     private let counters = RequestCounters()
 
@@ -21,7 +23,7 @@ final class Responder: Sendable {
         self.models = models
         self.dashboard = dashboard
         self.limits = limits
-        self.apiKey = apiKey
+        keyDigest = apiKey.map { SHA256.hash(data: Data($0.utf8)) }
         self.doorkeeper = doorkeeper
     }
 
@@ -125,21 +127,15 @@ final class Responder: Sendable {
     // MARK: Checks
 
     private func checkKey(_ request: Request) throws(APIError) {
-        guard let apiKey else { return }
+        guard let keyDigest else { return }
         let given = request.headers[.authorization] ?? ""
-        guard given.lowercased().hasPrefix("bearer "), isEqual(given.dropFirst(7).utf8, apiKey.utf8) else {
+        guard given.lowercased().hasPrefix("bearer "),
+            SHA256.hash(data: Data(given.dropFirst(7).utf8)) == keyDigest
+        else {
             throw APIError(
                 status: .unauthorized, message: "a valid API key is needed: Authorization: Bearer KEY",
                 code: "invalid_api_key", headers: [.wwwAuthenticate: "Bearer"])
         }
-    }
-
-    /// In a time that tells nothing of where the two differ.
-    private func isEqual(_ given: some Collection<UInt8>, _ key: some Collection<UInt8>) -> Bool {
-        let key = Array(key)
-        var difference = given.count ^ key.count
-        for (index, byte) in given.enumerated() { difference |= Int(byte ^ key[index % max(1, key.count)]) }
-        return difference == 0
     }
 }
 
