@@ -98,8 +98,8 @@ import Testing
     }
 
     private func device() throws {
-        let differences = try Fixture(contentsOf: URL(filePath: "feedback-kv.safetensors")).verify(
-            on: CountingBackend())
+        let fixture = try Fixture(contentsOf: URL(filePath: "feedback-kv.safetensors"))
+        let differences = try fixture.verify(on: CountingBackend())
         print(differences.filter { !$0.passes }.map(\.name))
     }
 
