@@ -1,5 +1,132 @@
 import Foundation
 
+/// One parameter: its checkpoint name and shape, and where it lies among all parameters.
+public struct Parameter: Equatable, Sendable {
+    /// How a fresh parameter is drawn: PyTorch's defaults.
+    public enum Initial: Equatable, Sendable {
+        case zeros, ones
+        /// N(0, 1).
+        case normal
+        /// U(−bound, bound).
+        case uniform(bound: Double)
+        /// Zero, or a slope for each head: see `PositionInitialization`.
+        case positionBias
+    }
+
+    /// As in a labml checkpoint.
+    public let name: String
+    public let shape: [Int]
+    public let offset: Int
+    public let initial: Initial
+    /// Whether weight decay applies: to the matrices of linear maps and the embedding.
+    public let decays: Bool
+
+    public var count: Int { shape.reduce(1, *) }
+    public var range: Range<Int> { offset..<offset + count }
+    /// The parameter as a matrix: its first axis is the rows, all others together are the columns; a vector is one row.
+    public var rows: Int { shape.count == 1 ? 1 : shape[0] }
+    public var columns: Int { count / rows }
+}
+
+/// Every parameter of a model, declared once: names, shapes, places, initial values, gradients, optimizer state and
+/// checkpoints all derive from this table. All parameters lie in one flat array in the table's order.
+public struct ParameterTable: Equatable, Sendable {
+    public let configuration: ModelConfiguration
+    public private(set) var parameters: [Parameter] = []
+    private var byName: [String: Int] = [:]
+
+    /// How many numbers all parameters together have.
+    public private(set) var count = 0
+
+    public init(_ configuration: ModelConfiguration) {
+        self.configuration = configuration
+        let (D, F, V) = (configuration.dModel, configuration.dFF, configuration.vocabulary)
+        let (H, K, P) = (configuration.heads, configuration.headSize, configuration.positions)
+
+        func linear(_ outputs: Int, _ inputs: Int) -> (Parameter.Initial, [Int]) {
+            (.uniform(bound: 1 / Double(inputs).squareRoot()), [outputs, inputs])
+        }
+        func bias(_ outputs: Int, inputs: Int) -> (Parameter.Initial, [Int]) {
+            (.uniform(bound: 1 / Double(inputs).squareRoot()), [outputs])
+        }
+
+        add("src_embed.weight", (.normal, [V, D]), decays: true)
+        if configuration.memory == .feedback { add("transformer.weights", (.ones, [configuration.layers + 1])) }
+        if configuration.keyValue == .shared {
+            // Key and value lie together: one [2D, D] matrix.
+            add("transformer.key.linear.weight", linear(D, D), decays: true)
+            add("transformer.value.linear.weight", linear(D, D), decays: true)
+        }
+        if configuration.memoryNorm == .layer {
+            add("transformer.norm_memory.weight", (.ones, [D]))
+            add("transformer.norm_memory.bias", (.zeros, [D]))
+        }
+        for l in 0..<configuration.layers {
+            let layer = "transformer.layers.\(l)"
+            add("\(layer).attn.query.linear.weight", linear(D, D), decays: true)
+            if configuration.keyValue == .perLayer {
+                add("\(layer).attn.key.linear.weight", linear(D, D), decays: true)
+                add("\(layer).attn.value.linear.weight", linear(D, D), decays: true)
+                add("\(layer).attn.value.linear.bias", bias(D, inputs: D))
+            }
+            add("\(layer).attn.output.weight", linear(D, D), decays: true)
+            add("\(layer).attn.output.bias", bias(D, inputs: D))
+            add("\(layer).attn.query_pos_bias", (.zeros, [H, K]))
+            add("\(layer).attn.key_pos_embeddings", (.zeros, [P, H, K]))
+            add("\(layer).attn.key_pos_bias", (.positionBias, [P, H]))
+            add("\(layer).norm_self_attn.weight", (.ones, [D]))
+            add("\(layer).norm_self_attn.bias", (.zeros, [D]))
+            add("\(layer).feed_forward.layer1.weight", linear(F, D), decays: true)
+            add("\(layer).feed_forward.layer1.bias", bias(F, inputs: D))
+            add("\(layer).feed_forward.layer2.weight", linear(D, F), decays: true)
+            add("\(layer).feed_forward.layer2.bias", bias(D, inputs: F))
+            add("\(layer).norm_ff.weight", (.ones, [D]))
+            add("\(layer).norm_ff.bias", (.zeros, [D]))
+        }
+        add("transformer.norm.weight", (.ones, [D]))
+        add("transformer.norm.bias", (.zeros, [D]))
+        add("generator.weight", linear(V, D), decays: true)
+        add("generator.bias", bias(V, inputs: D))
+    }
+
+    private mutating func add(_ name: String, _ drawn: (initial: Parameter.Initial, shape: [Int]), decays: Bool = false)
+    {
+        byName[name] = parameters.count
+        parameters.append(
+            Parameter(name: name, shape: drawn.shape, offset: count, initial: drawn.initial, decays: decays))
+        count += parameters.last!.count
+    }
+
+    public subscript(name: String) -> Parameter? { byName[name].map { parameters[$0] } }
+
+    /// The parameter of that name. Traps where the table has none: a defect.
+    public func parameter(_ name: String) -> Parameter {
+        guard let parameter = self[name] else { preconditionFailure("no parameter \(name)") }
+        return parameter
+    }
+
+    /// The parts of the flat array that training with offsets up to `reach` can change, and whether they decay.
+    ///
+    /// Rows of the position tables beyond the reach get no gradient, and as they do not decay, Adam leaves them as they
+    /// are; so they are left out of everything.
+    public func trainable(reach: Int) -> [(range: Range<Int>, decays: Bool)] {
+        var parts: [(range: Range<Int>, decays: Bool)] = []
+        for parameter in parameters {
+            var range = parameter.range
+            if parameter.name.hasSuffix(".key_pos_embeddings") || parameter.name.hasSuffix(".key_pos_bias") {
+                let unreachable = max(0, parameter.rows - reach)
+                range = parameter.offset + unreachable * parameter.columns..<range.upperBound
+            }
+            if let last = parts.last, last.decays == parameter.decays, last.range.upperBound == range.lowerBound {
+                parts[parts.count - 1].range = last.range.lowerBound..<range.upperBound
+            } else {
+                parts.append((range, parameter.decays))
+            }
+        }
+        return parts
+    }
+}
+
 /// How a fresh model's bias of a memory's distance, S, begins.
 public enum PositionInitialization: String, CaseIterable, Sendable {
     /// S_o = 0, as in labml: at first every memory counts the same, however far back.
