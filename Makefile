@@ -70,7 +70,7 @@ notebook: test
 
 lint:
 	$(SWIFT) format lint --strict --recursive Package.swift Sources Tests
-	@if command -v clang-format >/dev/null; then clang-format --dry-run --Werror $(wildcard Sources/C*/*.[ch] Sources/C*/include/*.h); fi
+	@Makefiles/clang-format.sh --dry-run --Werror $(wildcard Sources/C*/*.[ch] Sources/C*/include/*.h)
 
 # The libraries' DocC pages; any warning is an error.
 .PHONY: documentation
