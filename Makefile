@@ -70,12 +70,17 @@ notebook: test
 
 lint:
 	$(SWIFT) format lint --strict --recursive Package.swift Sources Tests
-	@Makefiles/clang-format.sh --dry-run --Werror $(wildcard Sources/C*/*.[ch] Sources/C*/include/*.h)
+	@Makefiles/clang-format.sh --dry-run --Werror $(wildcard Sources/C*/*.[ch] Sources/C*/include/*.h Tests/*/*.c)
 
 # The libraries' DocC pages; any warning is an error.
 .PHONY: documentation
 documentation: setup
 	@SWIFT="$(SWIFT)" Makefiles/documentation.sh $(FLAGS)
+
+# The kernels on arm64, under emulation.
+.PHONY: aarch64
+aarch64:
+	Tests/Interoperability/aarch64.sh
 
 # Reads our files with the official Python packages; needs Python and PyPI.
 interoperability: build
