@@ -31,7 +31,8 @@ import array, sys
 here, there = (array.array("f", open(path, "rb").read()) for path in sys.argv[1:])
 assert len(here) == len(there) > 1_000_000
 # Sums in another order, and fused where the other's are not: a few units in the last place of one or of the number.
-worst = max(abs(a - b) / max(1, abs(a)) if a == a or b == b else 0 for a, b in zip(here, there))
+assert all((a == a) == (b == b) for a, b in zip(here, there)), "not a number on one of the two"
+worst = max(abs(a - b) / max(1, abs(a)) for a, b in zip(here, there) if a == a)
 print(f"{len(here):,} numbers, the largest difference {worst:.1e}")
 assert worst < 1e-5
 END
