@@ -4,7 +4,7 @@ import Foundation
 /// What turns a run's text into tokens: a tokenizer that is made of the text, or one that is there.
 public enum TokenizerChoice: Equatable, Sendable {
     case kind(Tokenizer.Kind)
-    /// The path of a `tokenizer.json`, or of a folder that has one.
+    /// The path of a `tokenizer.json`, or of the folder of a model or a run.
     case file(String)
 
     public static let characters = Self.kind(.characters)
@@ -33,11 +33,14 @@ public enum TokenizerChoice: Equatable, Sendable {
         }
     }
 
-    /// The tokenizer in a file, or in a folder that has one.
+    /// The tokenizer in a file, or in the folder of a model or a run.
     static func read(_ path: String) throws -> Tokenizer {
+        let url = URL(filePath: path)
         var isFolder: ObjCBool = false
-        _ = FileManager.default.fileExists(atPath: path, isDirectory: &isFolder)
-        let file = URL(filePath: path)
-        return try Tokenizer(contentsOf: isFolder.boolValue ? file.appending(path: "tokenizer.json") : file)
+        guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder), isFolder.boolValue else {
+            return try Tokenizer(contentsOf: url)
+        }
+        let model = RunFolder.bestCheckpoint(of: url) ?? RunFolder.newestCheckpoint(of: url) ?? url
+        return try Tokenizer(contentsOf: model.appending(path: "tokenizer.json"))
     }
 }

@@ -163,8 +163,8 @@ public struct Setting: Sendable {
             parse: { $0.isEmpty ? nil : .some($0) }),
         Setting(
             "tokenizer", \.tokenizer,
-            "what a token is, by default a text's characters or a task's symbols: \(TokenizerChoice.choices), or a "
-                + "tokenizer.json, or the folder of a model that has one",
+            "what a token is, by default a text's characters or a task's symbols: \(TokenizerChoice.choices), or "
+                + "the path of a tokenizer.json, of a model or of a run",
             kind: .tokenizer, needed: "one of \(TokenizerChoice.choices), or the path of a tokenizer.json",
             choices: Tokenizer.Kind.allCases.map(\.rawValue), text: { $0?.text },
             parse: { TokenizerChoice($0).map { .some($0) } }),
