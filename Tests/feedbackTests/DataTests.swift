@@ -59,7 +59,7 @@ import Testing
         try FileManager.default.copyItem(
             at: place.url.appending(path: "pairs/checkpoints/step-00000003/tokenizer.json"), to: own)
         let file = try place.train("file", steps: 3, ["--tokenizer", "./own.json"] + more)
-        #expect(try validation(file) == #require(validation(pairs)), "\(file.errors)")
+        #expect(validation(file) == validation(pairs) && validation(file) != nil, "\(file.errors)")
         try FileManager.default.removeItem(at: own)
         for run in ["pairs", "file"] {
             let outcome = try place.run(["train", "--resume", run, "--steps", "4"])
