@@ -65,7 +65,8 @@ extension Trainer {
     /// The settings that may be others when a run goes on: how long, when it tells and saves, with how many threads, and where
     /// its data is. With other threads, or another length, later steps are not to the bit those that they would have been.
     public static let changeable: Set = [
-        "data", "steps", "threads", "eval-interval", "sample-interval", "checkpoint-interval", "keep", "patience",
+        "data", "validation", "steps", "threads", "eval-interval", "sample-interval", "checkpoint-interval", "keep",
+        "patience",
         "sample-prompt",
     ]
 
@@ -79,8 +80,9 @@ extension Trainer {
     public convenience init(resuming run: RunFolder, corpus: some Corpus, asked: RunConfiguration? = nil) throws {
         let own = try run.configuration()
         let configuration = asked ?? own
-        try self.init(configuration, corpus: corpus)
-        guard let checkpoint = RunFolder.newestCheckpoint(of: run.url) else { return }
+        let newest = RunFolder.newestCheckpoint(of: run.url)
+        try self.init(configuration, corpus: corpus, tokenizer: try newest.flatMap(configuration.tokenizer(in:)))
+        guard let checkpoint = newest else { return }
         let file = checkpoint.appending(path: "training.json")
         let state: State
         do {
@@ -152,6 +154,16 @@ extension Trainer {
                 vectors: try (0..<count).map { try file.floats("memory.\($0)", shape: shape) })
         } catch {
             throw FileError("\(url.path): \(error)")
+        }
+    }
+}
+
+extension RunConfiguration {
+    /// The tokenizer of a checkpoint, where the text would give it only with much work, or its file may be gone.
+    fileprivate func tokenizer(in checkpoint: URL) throws -> Tokenizer? {
+        switch tokenizer {
+        case .kind(.bpe), .file: try Tokenizer(contentsOf: checkpoint.appending(path: "tokenizer.json"))
+        case nil, .kind: nil
         }
     }
 }

@@ -48,11 +48,23 @@ public final class Trainer {
     /// A run at its start. Throws on settings that do not go together, or with this data or machine.
     ///
     /// - Parameter backend: what computes; where nil, as the configuration has it.
-    public init(_ asked: RunConfiguration, corpus: some Corpus, backend: (any Backend)? = nil) throws {
+    public convenience init(_ asked: RunConfiguration, corpus: some Corpus, backend: (any Backend)? = nil) throws {
+        try self.init(asked, corpus: corpus, backend: backend, tokenizer: nil)
+    }
+
+    /// - Parameters:
+    ///   - backend: as above.
+    ///   - own: the tokenizer, where the run has one already.
+    init(
+        _ asked: RunConfiguration, corpus: some Corpus, backend: (any Backend)? = nil, tokenizer own: Tokenizer?
+    ) throws {
         try asked.validate()
-        tokenizer = try corpus.tokenizer(asked.tokenizer)
+        tokenizer = try own ?? asked.makeTokenizer(corpus)
         var configuration = asked
-        configuration.tokenizer = tokenizer.kind
+        configuration.tokenizer = asked.tokenizer ?? .kind(tokenizer.kind)
+        if configuration.tokenizer == .bpe {
+            configuration.vocabularySize = asked.vocabularySize ?? Vocabulary.usualSize
+        }
         let streams = asked.streams ?? corpus.readsAsStreams
         configuration.streams = streams
         if streams { configuration.memoryWindow = asked.memoryWindow ?? asked.sequenceLength }
@@ -61,7 +73,7 @@ public final class Trainer {
         guard validation.count > 0 else {
             let count = try corpus.stream(.all, tokenizer).count + 1
             let few = count < 2 ? "fewer than 2" : "\(count)"
-            throw CorpusError("\(corpus.name) has \(few) \(tokenizer.kind.rawValue); it needs at least 20")
+            throw CorpusError("\(corpus.name) has \(few) \(tokenizer.kind.tokens); it needs at least 20")
         }
         let data = try TrainingData(asked, corpus, tokenizer)
         self.corpus = corpus
@@ -197,7 +209,7 @@ public final class Trainer {
             throw ConfigurationError(
                 "the model to begin with has another vocabulary (\(other.tokenizer.vocabularySize) "
                     + "\(other.tokenizer.kind.rawValue)) than the data (\(tokenizer.vocabularySize) "
-                    + "\(tokenizer.kind.rawValue)); train on the same text")
+                    + "\(tokenizer.kind.rawValue)); train on the same text, or with its tokenizer")
         }
         var parameters = session.read(.parameters)
         let (known, own) = (other.model.parameters.table, parameters.table)
@@ -309,6 +321,16 @@ extension RunConfiguration {
 
     /// The memories that one batch leaves to the next.
     var carry: Int { streams == true ? memoryWindow ?? sequenceLength : 0 }
+
+    /// The tokenizer that is asked for.
+    fileprivate func makeTokenizer(_ corpus: some Corpus) throws -> Tokenizer {
+        let size = vocabularySize ?? Vocabulary.usualSize
+        return switch tokenizer {
+        case nil: try corpus.tokenizer(nil, size: size)
+        case .kind(let kind): try corpus.tokenizer(kind, size: size)
+        case .file(let path): try TokenizerChoice.read(path)
+        }
+    }
 
     /// Throws where samples could not begin as somebody wants them to; the usual prompt is none that anybody asked for.
     fileprivate func checkSamplePrompt(_ tokenizer: Tokenizer) throws(ConfigurationError) {

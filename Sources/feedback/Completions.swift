@@ -1,6 +1,7 @@
 import ArgumentParser
 import FeedbackRuns
 import FeedbackTraining
+import FeedbackTransformer
 import Foundation
 
 // What a shell offers when somebody presses Tab: `feedback --generate-completion-script`.
@@ -17,6 +18,9 @@ extension CompletionKind {
     static let data = custom { _, _, typed in
         KnownCorpus.all.map(\.name) + TaskCorpus.all.map(\.name) + paths(typed)
     }
+
+    /// Kinds of tokenizers, and files.
+    static let tokenizers = custom { _, _, typed in Tokenizer.Kind.allCases.map(\.rawValue) + paths(typed) }
 
     /// What is in the folder that somebody has typed so far.
     private static func paths(_ typed: String) -> [String] {

@@ -29,7 +29,17 @@ struct Evaluate: AsyncParsableCommand {
     var data: String?
 
     @Option(
-        help: "Which part: of a text the last tenth (validation), the rest (training), or all; of a task also its test."
+        parsing: .unconditional,
+        help: ArgumentHelp(
+            "The field of a line that has a text, in .jsonl files; by default a run's own, else text.",
+            valueName: "name"))
+    var field: String?
+
+    @Option(
+        help: """
+            Which part: of a text the run's validation file, or the last tenth (validation), the rest (training), or all; of \
+            a task also its test.
+            """
     )
     var split = CorpusPart.validation
 
@@ -65,9 +75,7 @@ struct Evaluate: AsyncParsableCommand {
         var console = Console()
         let place = try history.folder(of: model)
         let (folder, note) = try openModel(place)
-        let own = try data == nil ? RunFolder.run(of: place)?.configuration().data : nil
-        let name = try TextCorpus.absolute(data ?? own ?? KnownCorpus.tinyShakespeare.name)
-        let corpus = try await load(name, &console)
+        let corpus = try await corpus(of: place, &console)
         let stream = try stream(of: corpus, folder.tokenizer)
         let window = memoryWindow ?? folder.memoryWindow
         guard window >= 1 && window <= folder.model.configuration.window else {
@@ -98,14 +106,14 @@ struct Evaluate: AsyncParsableCommand {
         console.clearStatus()
         if json {
             return try printResult(
-                try jsonText(Report(data: corpus.name, split: split.rawValue, evaluation: evaluation)))
+                try jsonText(Report(data: corpus.name(of: split), split: split.rawValue, evaluation: evaluation)))
         }
         try printResult(
             String(
                 format: "loss %.4f nats, %.4f bits per character, perplexity %.3f, accuracy %.2f %%", evaluation.loss,
                 evaluation.bitsPerCharacter, evaluation.perplexity, 100 * evaluation.accuracy))
         try printResult(
-            "\(grouped(evaluation.tokens)) tokens of \(corpus.name) (\(split.rawValue)"
+            "\(grouped(evaluation.tokens)) tokens of \(corpus.name(of: split)) (\(split.rawValue)"
                 + (difficulty.map { ", difficulty \($0.range.text)" } ?? "") + "), each from the memory of up to "
                 + "\(window) before it, "
                 + (reset.map { "memory forgotten every \($0) tokens" } ?? "memory carried")
@@ -126,6 +134,18 @@ extension Evaluate {
             try values.encode(split, forKey: .split)
         }
         enum Keys: CodingKey { case data, split }
+    }
+
+    /// What is given, or else the run's own.
+    private func corpus(of place: URL, _ console: inout Console) async throws -> any Corpus {
+        let run = try RunFolder.run(of: place)?.configuration()
+        if let data {
+            return try await load(try TextCorpus.absolute(data), field: field ?? run?.field, &console)
+        }
+        var own = run ?? RunConfiguration()
+        own.field = field ?? own.field
+        try own.makePathsAbsolute()
+        return try await load(own, &console)
     }
 
     private func stream(of corpus: any Corpus, _ tokenizer: Tokenizer) throws -> TokenStream {

@@ -51,3 +51,8 @@ func openModel(_ folder: URL) throws -> (ModelFolder, note: String?) {
     let note = "model: \(checkpoint.relativePath), the run's \(best == nil ? "newest" : "best") checkpoint"
     return (try ModelFolder(contentsOf: checkpoint), note)
 }
+
+/// Where the model of a run lies, or of a model folder.
+func modelFolder(_ folder: URL) -> URL {
+    RunFolder.bestCheckpoint(of: folder) ?? RunFolder.newestCheckpoint(of: folder) ?? folder
+}

@@ -38,7 +38,8 @@ struct SettingOptions: ParsableArguments, CustomReflectable {
                 case .wholeNumber: try values.decode(Option<WholeNumber?>.self, forKey: name).wrappedValue?.text
                 case .number: try values.decode(Option<Number?>.self, forKey: name).wrappedValue?.text
                 case .bool: try values.decode(Flag<Bool?>.self, forKey: name).wrappedValue.map { "\($0)" }
-                case .choice, .data, .text: try values.decode(Option<String?>.self, forKey: name).wrappedValue
+                case .choice, .data, .tokenizer, .text:
+                    try values.decode(Option<String?>.self, forKey: name).wrappedValue
                 }
         }
     }
@@ -58,6 +59,7 @@ struct SettingOptions: ParsableArguments, CustomReflectable {
         case .bool: Flag<Bool?>(inversion: .prefixedNo, help: help)
         case .choice: text(.list(setting.choices))
         case .data: text(.data)
+        case .tokenizer: text(.tokenizers)
         case .text: text()
         }
     }

@@ -133,14 +133,14 @@ struct Train: AsyncParsableCommand {
             let own = try folder.configuration()
             var asked = own
             try settings.apply(to: &asked)
-            asked.data = try TextCorpus.absolute(asked.data)
+            try asked.makePathsAbsolute()
             for setting in Setting.all
             where setting.text(asked) != setting.text(own) && !Trainer.changeable.contains(setting.name) {
                 throw ConfigurationError(
                     "the run \(resume) has \(setting.name) \(setting.text(own) ?? "unset"), not "
                         + "\(setting.text(asked) ?? "unset"); leave the flag out, or start a new run with --init")
             }
-            let trainer = try Trainer(resuming: folder, corpus: try await load(asked.data, &console), asked: asked)
+            let trainer = try Trainer(resuming: folder, corpus: try await load(asked, &console), asked: asked)
             for name in ["steps", "threads"] {
                 let setting = try Setting.named(name)
                 guard let now = setting.text(trainer.configuration), now != setting.text(own) else { continue }
@@ -150,8 +150,9 @@ struct Train: AsyncParsableCommand {
             return (trainer, folder)
         }
         var configuration = preset.map(RunConfiguration.init(preset:)) ?? RunConfiguration()
-        let beginning = try `init`.map { try openModel(try history.folder(of: $0)) }
-        if let (model, _) = beginning { configuration.takeSizes(of: model) }
+        let place = try `init`.map { try history.folder(of: $0) }
+        let beginning = try place.map { try openModel($0) }
+        if let (model, _) = beginning { configuration.takeSizes(of: model, at: place.map(modelFolder)) }
         if let file { try configuration.apply(contentsOf: URL(filePath: file)) }
         let environment = ProcessInfo.processInfo.environment
         try configuration.apply(environment: environment)
@@ -161,8 +162,13 @@ struct Train: AsyncParsableCommand {
         try settings.apply(to: &configuration)
         if let fallback = configuration.settlePrecision() { console.print(fallback) }
         // A run can go on from anywhere.
-        configuration.data = try TextCorpus.absolute(configuration.data)
-        let trainer = try Trainer(configuration, corpus: try await load(configuration.data, &console))
+        try configuration.makePathsAbsolute()
+        let trainer = try Trainer(configuration, corpus: try await load(configuration, &console))
+        if let asked = trainer.configuration.vocabularySize, trainer.tokenizer.vocabularySize < asked {
+            console.print(
+                "a vocabulary of \(grouped(trainer.tokenizer.vocabularySize)): no other pair of tokens is in the text twice"
+            )
+        }
         if let (model, note) = beginning {
             let (fresh, unused) = try trainer.initialize(from: model)
             if let note { console.print(note) }
@@ -250,10 +256,18 @@ struct TimeSpan: ExpressibleByArgument {
     }
 }
 
+/// The corpus of a configuration.
+func load(_ configuration: RunConfiguration, _ console: inout Console) async throws -> any Corpus {
+    try await load(
+        configuration.data, validation: configuration.validation, field: configuration.field, &console)
+}
+
 /// The corpus of a name or path, which tells how far it is where it takes long.
-func load(_ data: String, _ console: inout Console) async throws -> any Corpus {
+func load(
+    _ data: String, validation: String? = nil, field: String? = nil, _ console: inout Console
+) async throws -> any Corpus {
     let copy = console
-    let found = try await corpus(named: data) { progress in
+    let found = try await corpus(named: data, validation: validation, field: field) { progress in
         var console = copy
         let left = progress.seconds * Double(progress.total - progress.done) / Double(max(1, progress.done))
         console.status(

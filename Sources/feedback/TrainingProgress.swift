@@ -104,7 +104,7 @@ struct TrainingProgress {
         let elapsed = (ContinuousClock.now - start) / .seconds(1)
         let left = elapsed / Double(step - firstStep) * Double(trainer.totalSteps - step)
         var line = String(format: "step %d/%d  loss %.4f", step, trainer.totalSteps, loss ?? 0)
-        if trainer.configuration.tokenizer == .symbols {
+        if trainer.tokenizer.kind == .symbols {
             line += String(format: "  accuracy %.0f %%", 100 * (accuracy ?? 0))
         }
         if let validation { line += String(format: "  validation %.4f", validation.loss) }

@@ -18,7 +18,7 @@ import Testing
 
     enum Variant: String, CaseIterable {
         case plain, accumulated, curriculum, dropped, parallel, streams, streamsOfLayers, narrowStreams
-        case lessons, windowsOfLessons, repeated
+        case lessons, windowsOfLessons, repeated, bytePairs
 
         func apply(to configuration: inout RunConfiguration) throws {
             switch self {
@@ -41,6 +41,7 @@ import Testing
                 (configuration.accumulate, configuration.curriculum) = (2, try Curriculum("0:8,19:12,25:20"))
             case .windowsOfLessons:
                 (configuration.lessons, configuration.streams) = (try Lessons("0:1-4,20:2-9"), false)
+            case .bytePairs: (configuration.tokenizer, configuration.vocabularySize) = (.bpe, 270)
             case .repeated: configuration.sequences = 30
             case .parallel: (configuration.memory, configuration.keyValue) = (.perLayer, .perLayer)
             }

@@ -18,6 +18,7 @@ for kind in characters bytes words symbols; do
     "$work/venv/bin/python" "$here/files.py" "$work/text.txt" "$model" $kind
     "$feedback" generate "$model" --prompt is --max-tokens 5 >/dev/null
 done
+"$work/venv/bin/python" "$here/bpe.py" "$feedback" "$work"
 
 train --steps 100000 --max-time 2s --eval-interval 10 --sample-interval 20 --output "$work/run" \
     --tensorboard "$work/board"

@@ -9,6 +9,9 @@ import Testing
         try Data().write(to: place.url.appending(path: "empty.txt"))
         try Data([0x61, 0xff]).write(to: place.url.appending(path: "latin1.txt"))
         try Data("short".utf8).write(to: place.url.appending(path: "short.txt"))
+        try Data("{\"body\": \"some text\"}\n".utf8).write(to: place.url.appending(path: "lines.jsonl"))
+        try Data(#"{"normalizer":{"type":"NFC"},"model":{"type":"BPE","vocab":{},"merges":["a b"]}}"#.utf8)
+            .write(to: place.url.appending(path: "nfc.json"))
         try Data("layer: 2".utf8).write(to: place.url.appending(path: "wrong.yaml"))
         try Data(repeating: 7, count: 100).write(to: place.url.appending(path: "junk.safetensors"))
         for name in ["config.json", "model.safetensors", "tokenizer.json"] {
@@ -66,6 +69,18 @@ import Testing
             (with("--init", "without-model.safetensors"), "model.safetensors"),
             (with("--init", "damaged"), "not a valid safetensors file"),
             (with("--data", "copy") + ["--tokenizer", "bytes"], "has symbols of its own"),
+            (with("--tokenizer", "letters"), "tokenizer is letters; it must be one of"),
+            (with("--tokenizer", "./none.json"), "cannot read"),
+            (with("--tokenizer", "text.txt"), "is not a tokenizer"),
+            (with("--tokenizer", "."), "cannot read"),
+            (with("--tokenizer", "nfc.json"), "its normalizer NFC is not known here"),
+            (with("--vocabulary-size", "300"), "which only a BPE tokenizer has"),
+            (with("--tokenizer", "bpe") + ["--vocabulary-size", "70000"], "from 257 to 65536"),
+            (with("--validation", "missing.txt"), "there is no data set or file missing.txt"),
+            (with("--validation", "empty.txt"), "is empty"),
+            (with("--data", "copy") + ["--validation", "text.txt"], "leave out --validation"),
+            (with("--data", "lines.jsonl"), "has no text \"text\" in line 1; give --field: body"),
+            (with("--data", "lines.jsonl") + ["--field", "name"], "has no text \"name\" in line 1"),
             (with("--lessons", "0:1-3"), "lessons is for a task's fresh sequences"),
             (with("--data", "copy") + ["--lessons", "0:3-1"], "start:difficulty pairs"),
             (["evaluate", "run", "--data", "text.txt", "--split", "test"], "has no test part"),

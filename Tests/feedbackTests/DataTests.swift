@@ -34,6 +34,44 @@ import Testing
         #expect(try place.run(["train", "--resume", "input", "--steps", "6"]).status == 0)
     }
 
+    /// A tokenizer of byte pairs stays the run's, whatever becomes of the file that it came from; what it was validated by, it is
+    /// evaluated on.
+    @Test func bytePairsAndValidation() throws {
+        let place = try Workplace()
+        let more = ["--validation", "other.txt"]
+        try Data("{\"body\":\"\(String(repeating: "an other text ", count: 9))\"}\n".utf8)
+            .write(to: place.url.appending(path: "other.jsonl"))
+        try Data(String(repeating: "an other text ", count: 9).utf8).write(to: place.url.appending(path: "other.txt"))
+        let pairs = try place.train("pairs", steps: 3, ["--tokenizer", "bpe", "--vocabulary-size", "270"] + more)
+        #expect(pairs.status == 0, "\(pairs.errors)")
+        func evaluation(_ run: String, _ more: [String] = []) throws -> String {
+            let outcome = try place.run(["evaluate", run, "--json"] + more)
+            #expect(outcome.status == 0, "\(outcome.errors)")
+            return outcome.output
+        }
+        #expect(try evaluation("pairs").contains("/other.txt\",\"loss\""))
+        // 126 characters but for the first token's, and the new line after a line's text.
+        #expect(
+            try evaluation("pairs", ["--data", "other.jsonl", "--field", "body", "--split", "all"]).contains(
+                "other.jsonl"))
+
+        let own = place.url.appending(path: "own.json")
+        try FileManager.default.copyItem(
+            at: place.url.appending(path: "pairs/checkpoints/step-00000003/tokenizer.json"), to: own)
+        let file = try place.train("file", steps: 3, ["--tokenizer", "./own.json"] + more)
+        #expect(validation(file) == validation(pairs) && validation(file) != nil, "\(file.errors)")
+        try FileManager.default.removeItem(at: own)
+        for run in ["pairs", "file"] {
+            let outcome = try place.run(["train", "--resume", run, "--steps", "4"])
+            #expect(outcome.status == 0, "\(outcome.errors)")
+        }
+        #expect(try place.train("next", steps: 1, ["--init", "pairs"]).status == 0)
+        let few = try place.train("few", steps: 1, ["--tokenizer", "bpe", "--vocabulary-size", "60000"])
+        #expect(few.status == 0 && few.errors.contains("no other pair of tokens is in the text twice"), "\(few.errors)")
+        let text = try place.run(["generate", "pairs", "--prompt", "É 👍 any", "--max-tokens", "9"])
+        #expect(text.status == 0, "\(text.errors)")
+    }
+
     private func validation(_ outcome: Outcome) -> Substring? {
         outcome.status == 0 ? outcome.errors.split(separator: "\n").first { $0.contains("validation loss") } : nil
     }

@@ -5,13 +5,26 @@ public protocol Corpus: Sendable {
     var name: String { get }
 
     /// The tokenizer of that kind, or the usual one where nil. Throws where the corpus has no such tokens.
-    func tokenizer(_ kind: Tokenizer.Kind?) throws -> Tokenizer
+    ///
+    /// - Parameter size: of BPE, the tokens to have, at most.
+    func tokenizer(_ kind: Tokenizer.Kind?, size: Int) throws -> Tokenizer
 
     /// A part as tokens and what is to be predicted at each. Throws where the corpus has no such part.
     func stream(_ part: CorpusPart, _ tokenizer: Tokenizer) throws -> TokenStream
 
     /// Whether it is read as contiguous streams, with memory carried, where nothing else is asked for.
     var readsAsStreams: Bool { get }
+
+    /// What the data of a part is called.
+    func name(of part: CorpusPart) -> String
+}
+
+extension Corpus {
+    public func name(of part: CorpusPart) -> String { name }
+
+    public func tokenizer(_ kind: Tokenizer.Kind?) throws -> Tokenizer {
+        try tokenizer(kind, size: Vocabulary.usualSize)
+    }
 }
 
 /// The parts of a corpus.
@@ -38,10 +51,22 @@ public struct CorpusProgress: Sendable {
 }
 
 /// The corpus of a known name, the task of one, or the text of a file, of several with commas between them, or of all in a folder.
-/// `progress` is called again and again on long work, there and when the corpus is read.
+///
+/// - Parameters:
+///   - validation: a text to validate by, in the same words; where nil, a text's last tenth.
+///   - field: the field of a line that has a text, in `.jsonl` files; where nil, `text`.
+///   - progress: called again and again on long work, there and when the corpus is read.
 public func corpus(
-    named nameOrPath: String, progress: @escaping @Sendable (CorpusProgress) -> Void = { _ in }
+    named nameOrPath: String, validation: String? = nil, field: String? = nil,
+    progress: @escaping @Sendable (CorpusProgress) -> Void = { _ in }
 ) async throws -> any Corpus {
-    if let task = TaskCorpus.all.first(where: { $0.name == nameOrPath }) { return task }
-    return try await TextCorpus.named(nameOrPath, progress: progress)
+    if let task = TaskCorpus.all.first(where: { $0.name == nameOrPath }) {
+        guard validation == nil else {
+            throw CorpusError("\(task.name) makes sequences of its own to validate by; leave out --validation")
+        }
+        return task
+    }
+    let text = try await TextCorpus.named(nameOrPath, field: field, progress: progress)
+    guard let validation else { return text }
+    return text.validated(by: try await TextCorpus.named(validation, field: field, progress: progress))
 }

@@ -8,11 +8,15 @@ struct TextFiles: Sendable {
     /// Of all, in bytes.
     let size: Int
     private let pieceSize: Int
+    private let field: String
 
     /// What a path means: a file, several with commas between them, or every file in a folder and below, by name. Throws where
     /// one of them is not there.
-    init(_ path: String, pieceSize: Int = Self.pieceSize) throws {
+    ///
+    /// - Parameter field: the field of a line that has a text, in files of JSON lines; where nil, `text`.
+    init(_ path: String, field: String? = nil, pieceSize: Int = Self.pieceSize) throws {
         self.pieceSize = pieceSize
+        self.field = field ?? "text"
         var urls: [URL] = []
         for part in Self.parts(path) {
             var isFolder: ObjCBool = false
@@ -76,38 +80,62 @@ struct TextFiles: Sendable {
     /// The bytes of a file that are read at once.
     private static let pieceSize = 4 << 20
 
-    /// Calls with every piece of the text and the bytes read so far. A piece ends where a line does; in a line longer than a piece,
-    /// where a word or at least a character does. Throws on what is not UTF-8.
+    private static func isJSONLines(_ url: URL) -> Bool {
+        ["jsonl", "ndjson"].contains(url.pathExtension.lowercased())
+    }
+
+    /// The fields that the text is in: none where no file has any.
+    var fields: [String] { urls.contains(where: Self.isJSONLines) ? [field] : [] }
+
+    /// Calls with every piece of the text and the bytes read so far. A piece ends where a word does, whatever the tokenizer takes for
+    /// one; where there is no such place, at least where a character does. Throws on what is not UTF-8.
     func forEachPiece(_ body: (_ piece: String, _ done: Int) throws -> Void) throws {
-        var done = 0
+        var (done, rest): (Int, ArraySlice<UInt8>) = (0, [])
         for url in urls {
             let file = try RandomAccessFile(url)
-            var rest: ArraySlice<UInt8> = []
+            var lines = Self.isJSONLines(url) ? JSONLines(url.path, field: field) : nil
+            let notText = CorpusError(
+                "\(url.path) is not UTF-8 text; convert it first, for example with iconv -t utf-8")
             var offset = 0
             repeat {
-                let new = try file.bytes(offset..<min(offset + pieceSize, file.size))
+                let read = try file.bytes(offset..<min(offset + pieceSize, file.size))
                 // A byte order mark says how a file is encoded, and is no character of its text.
-                rest += offset == 0 && new.starts(with: [0xef, 0xbb, 0xbf]) ? new.dropFirst(3) : new[...]
-                offset += new.count
-                done += new.count
-                let end = offset == file.size ? rest.endIndex : Self.end(of: rest)
-                guard let piece = String(validating: rest[..<end], as: UTF8.self) else {
-                    throw CorpusError(
-                        "\(url.path) is not UTF-8 text; convert it first, for example with iconv -t utf-8")
-                }
+                let new = offset == 0 && read.starts(with: [0xef, 0xbb, 0xbf]) ? read.dropFirst(3) : read[...]
+                offset += read.count
+                done += read.count
+                rest += try lines?.text(of: new, isEnd: offset == file.size)[...] ?? new
+                let isWhole = offset == file.size
+                if isWhole, String(validating: rest, as: UTF8.self) == nil { throw notText }
+                let end =
+                    isWhole && url == urls.last
+                    ? rest.endIndex : Self.end(of: rest, orElseMiddle: rest.count >= pieceSize)
+                guard let piece = String(validating: rest[..<end], as: UTF8.self) else { throw notText }
                 rest = rest[end...]
                 if !piece.isEmpty { try body(piece, done) }
             } while offset < file.size
         }
     }
 
-    private static func end(of bytes: ArraySlice<UInt8>) -> Int {
+    /// Where a piece may end: before a space that follows a word. White space as a whole is a word to some tokenizers, but for its
+    /// last character, which goes with the next word; new lines go with punctuation before them.
+    private static func end(of bytes: ArraySlice<UInt8>, orElseMiddle: Bool) -> Int {
         func isBreak(_ index: Int) -> Bool {
+            guard index > bytes.startIndex, bytes[index] == UInt8(ascii: " ") || bytes[index] == UInt8(ascii: "\n")
+            else { return false }
+            var start = index - 1
+            while start > bytes.startIndex, bytes[start] & 0xc0 == 0x80 { start -= 1 }
+            guard let last = String(validating: bytes[start..<index], as: UTF8.self)?.unicodeScalars.first,
+                !last.properties.isWhitespace
+            else { return false }
+            if bytes[index] == UInt8(ascii: "\n") {
+                return last.properties.isAlphabetic && last.properties.generalCategory != .nonspacingMark
+            }
             // The space in `<br />`, which is one word break with what is around it, has a quote or a slash after it.
-            let next = index + 1 < bytes.endIndex ? bytes[index + 1] : 0
-            return bytes[index] == UInt8(ascii: " ") && next != UInt8(ascii: "/") && next != UInt8(ascii: "\"")
+            let next = index + 1 < bytes.endIndex ? bytes[index + 1] : UInt8(ascii: "/")
+            return next != UInt8(ascii: "/") && next != UInt8(ascii: "\"")
         }
-        if let line = bytes.lastIndex(of: UInt8(ascii: "\n")) ?? bytes.indices.last(where: isBreak) { return line + 1 }
+        if let end = bytes.indices.last(where: isBreak) { return end }
+        guard orElseMiddle else { return bytes.startIndex }
         return bytes.lastIndex { $0 & 0xc0 != 0x80 } ?? bytes.endIndex
     }
 }

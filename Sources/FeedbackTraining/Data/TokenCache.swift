@@ -39,15 +39,39 @@ struct TokenCache: Sendable {
         try entry(key("\(kind)")) { try vocabulary(kind) }
     }
 
+    /// The tokenizer of byte pairs whose merges are learned from the beginning of the text, a share of its bytes. It has an entry of
+    /// its own, without tokens: those belong to what it is.
+    func bytePairs(_ size: Int, share: Double) throws -> Tokenizer {
+        try entry(key("bpe \(size) \(share)"), hasTokens: false) {
+            // How large the text is, files do not say: not all of their bytes are of it.
+            var (bytes, vocabulary) = (0, Vocabulary(.bpe, size: size))
+            if share < 1 { try files.forEachPiece { piece, _ in bytes += piece.utf8.count } }
+            var left = share < 1 ? Int(share * Double(bytes)) : .max
+            try forEachPiece(.reading) { piece in
+                vocabulary.add(left >= piece.utf8.count ? piece : piece.prefix(bytes: left))
+                left = max(0, left - piece.utf8.count)
+            }
+            return try vocabulary.tokenizer()
+        }.tokenizer
+    }
+
+    /// Gathers what occurs in the text.
+    func add(to vocabulary: inout Vocabulary) throws { try forEachPiece(.reading) { vocabulary.add($0) } }
+
     /// The tokens by some tokenizer, which mostly is the text's own.
     func entry(_ tokenizer: Tokenizer) throws -> Entry {
+        if tokenizer.kind == .bpe {
+            return try entry(key("bpe \(String(decoding: try tokenizer.data(), as: UTF8.self))")) { tokenizer }
+        }
         if let own = try open(key("\(tokenizer.kind)")), own.tokenizer == tokenizer { return own }
         let vocabulary = (0..<tokenizer.vocabularySize).map { "\(tokenizer.bytes(of: Int32($0)))" }
         return try entry(key("\(tokenizer.kind) \(vocabulary.joined())")) { tokenizer }
     }
 
     /// An entry, made first where it is not there.
-    private func entry(_ key: String, _ tokenizer: () throws -> Tokenizer) throws -> Entry {
+    private func entry(
+        _ key: String, hasTokens: Bool = true, _ tokenizer: () throws -> Tokenizer
+    ) throws -> Entry {
         do {
             try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         } catch {
@@ -60,7 +84,7 @@ struct TokenCache: Sendable {
         // What one that was killed has left.
         for name in (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
         where name.hasPrefix(".\(key).") { try? FileManager.default.removeItem(at: folder.appending(path: name)) }
-        try encode(try tokenizer(), into: folder.appending(path: key))
+        try encode(try tokenizer(), into: folder.appending(path: key), hasTokens: hasTokens)
         guard let entry = try open(key) else {
             throw FileError("\(files.urls[0].path) has changed while it was read; begin again")
         }
@@ -96,7 +120,7 @@ struct TokenCache: Sendable {
 
     private func key(_ tokenizer: String) -> String {
         let paths = files.urls.map { $0.resolvingSymlinksInPath().path }
-        let hash = SHA256.hash(data: Data((paths + [tokenizer]).joined(separator: "\0").utf8))
+        let hash = SHA256.hash(data: Data((paths + files.fields + [tokenizer]).joined(separator: "\0").utf8))
         return hash.prefix(12).map { String(format: "%02x", $0) }.joined()
     }
 
@@ -108,7 +132,7 @@ struct TokenCache: Sendable {
         return try vocabulary.tokenizer()
     }
 
-    private func encode(_ tokenizer: Tokenizer, into entry: URL) throws {
+    private func encode(_ tokenizer: Tokenizer, into entry: URL, hasTokens: Bool) throws {
         let described = try describe()
         try writeFolder(entry) { folder in
             try tokenizer.write(to: folder.appending(path: "tokenizer.json"))
@@ -120,16 +144,21 @@ struct TokenCache: Sendable {
                 }
             }
             var (digest, count, position) = (SHA256(), 0, 0)
-            try forEachPiece(.encoding) { piece in
-                let tokens: [Int32]
-                do { tokens = try tokenizer.encode(piece) } catch let error as TokenizerError {
-                    throw error.moved(by: position)
+            let encode = tokenizer.encoder()
+            if hasTokens {
+                try forEachPiece(.encoding) { piece in
+                    let tokens: [Int32]
+                    do { tokens = try encode(piece) } catch let error as TokenizerError {
+                        throw error.moved(by: position)
+                    }
+                    let bytes = Tokens.bytes(tokens, vocabulary: tokenizer.vocabularySize)
+                    digest.update(data: bytes)
+                    try write { try handle.write(contentsOf: bytes) }
+                    count += tokens.count
+                    if tokenizer.kind != .bpe {
+                        position += tokenizer.kind == .characters ? tokens.count : piece.unicodeScalars.count
+                    }
                 }
-                let bytes = Tokens.bytes(tokens, vocabulary: tokenizer.vocabularySize)
-                digest.update(data: bytes)
-                try write { try handle.write(contentsOf: bytes) }
-                count += tokens.count
-                position += tokenizer.kind == .characters ? tokens.count : piece.unicodeScalars.count
             }
             try write {
                 try handle.synchronize()

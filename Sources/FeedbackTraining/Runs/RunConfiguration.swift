@@ -21,8 +21,14 @@ public struct RunConfiguration: Equatable, Sendable {
 
     // The data.
     public var data = KnownCorpus.tinyShakespeare.name
+    /// The field of a line that has a text, in `.jsonl` files; where nil, `text`.
+    public var field: String?
+    /// A text to validate by; where nil, the last tenth of the data.
+    public var validation: String?
     /// Where nil, the corpus's own: the characters of a text, the symbols of a task.
-    public var tokenizer: Tokenizer.Kind?
+    public var tokenizer: TokenizerChoice?
+    /// The tokens of a BPE tokenizer that is made of the text, at most; where nil, `Vocabulary.usualSize`.
+    public var vocabularySize: Int?
     /// Whether the data is read as contiguous streams, with the memory carried from batch to batch, rather than as
     /// shuffled windows; where nil, as the corpus is: a task's sequences are streams.
     public var streams: Bool?
@@ -107,10 +113,22 @@ public struct RunConfiguration: Equatable, Sendable {
     }
 
     /// Takes the sizes of a model to begin with, and what its tokens are; where memories come from stays the run's own.
-    public mutating func takeSizes(of folder: ModelFolder) {
+    ///
+    /// - Parameter url: the model's folder, whose tokenizer a BPE model's run needs.
+    public mutating func takeSizes(of folder: ModelFolder, at url: URL? = nil) {
         let model = folder.model.configuration
         (layers, dModel, heads, dFF) = (model.layers, model.dModel, model.heads, model.dFF)
-        (keyValue, memoryNorm, tokenizer) = (model.keyValue, model.memoryNorm, folder.tokenizer.kind)
+        (keyValue, memoryNorm) = (model.keyValue, model.memoryNorm)
+        tokenizer = .kind(folder.tokenizer.kind)
+        if folder.tokenizer.kind == .bpe, let url { tokenizer = .file(url.appending(path: "tokenizer.json").path) }
+    }
+
+    /// Turns paths into such as mean the same from everywhere, so that the run can go on from anywhere; what standard input has
+    /// goes to a file in the cache.
+    public mutating func makePathsAbsolute() throws {
+        data = try TextCorpus.absolute(data)
+        validation = try validation.map { try TextCorpus.absolute($0) }
+        if case .file(let path)? = tokenizer { tokenizer = .file(URL(filePath: path).standardizedFileURL.path) }
     }
 
     /// A named starting point.
@@ -169,6 +187,11 @@ public struct RunConfiguration: Equatable, Sendable {
     /// Throws on settings that are each possible but do not go together.
     public func validate() throws(ConfigurationError) {
         try model(vocabulary: 1).validate()
+        if let vocabularySize, tokenizer != .kind(.bpe) {
+            throw ConfigurationError(
+                "vocabulary-size is \(vocabularySize), which only a BPE tokenizer has; leave it out, or give --tokenizer bpe"
+            )
+        }
         if optimizer == .adam, let minimumLearningRate {
             guard minimumLearningRate <= learningRate else {
                 throw ConfigurationError(

@@ -28,6 +28,8 @@ public struct Setting: Sendable {
         case choice
         /// The name or the path of a corpus.
         case data
+        /// One of `choices`, or a tokenizer's file.
+        case tokenizer
         /// Any other text.
         case text
     }
@@ -152,7 +154,23 @@ public struct Setting: Sendable {
         string(
             "data", \.data, "a data set's or a task's name, a text file, several with commas, or a folder of them",
             kind: .data),
-        choice("tokenizer", \.tokenizer, "what a token is, by default a text's characters or a task's symbols"),
+        Setting(
+            "field", \.field, "the field of a line that has a text, in .jsonl files; by default text",
+            needed: "some text", text: { $0 }, parse: { $0.isEmpty ? nil : .some($0) }),
+        Setting(
+            "validation", \.validation, "a text to validate by, as data; by default the last tenth of the data",
+            kind: .data, needed: "a text file, several with commas, or a folder of them", text: { $0 },
+            parse: { $0.isEmpty ? nil : .some($0) }),
+        Setting(
+            "tokenizer", \.tokenizer,
+            "what a token is, by default a text's characters or a task's symbols: \(TokenizerChoice.choices), or "
+                + "the path of a tokenizer.json, of a model or of a run",
+            kind: .tokenizer, needed: "one of \(TokenizerChoice.choices), or the path of a tokenizer.json",
+            choices: Tokenizer.Kind.allCases.map(\.rawValue), text: { $0?.text },
+            parse: { TokenizerChoice($0).map { .some($0) } }),
+        integer(
+            "vocabulary-size", \.vocabularySize, Vocabulary.sizes,
+            "tokens of --tokenizer bpe, at most; by default \(Vocabulary.usualSize)"),
         Setting(
             "streams", \.streams,
             "read contiguous streams and carry the memory from batch to batch; by default of a task only",

@@ -6,6 +6,7 @@ import Foundation
 //   bytes        a BPE model too, on printable characters that stand for the bytes, as in GPT-2
 //   words        a WordLevel model on what white space separates, after `basic_english`
 //   symbols      a WordLevel model on what white space separates
+//   BPE          a BPE model on such characters too: BPE/BPETokenizer+File.swift
 
 /// The parts of the file that are used; for `tokenizers`, all others are absent.
 private struct TokenizerFile: Codable, Equatable {
@@ -58,7 +59,7 @@ private struct TokenizerFile: Codable, Equatable {
 }
 
 /// The characters that stand for the 256 bytes: printable ones for themselves, the others for those from U+0100 on.
-private let byteCharacters: [Unicode.Scalar] = {
+let byteCharacters: [Unicode.Scalar] = {
     let printable = [33...126, 161...172, 174...255].joined()
     let others = (0..<256).filter { !printable.contains($0) }
     return (0..<256).map { byte in
@@ -67,7 +68,8 @@ private let byteCharacters: [Unicode.Scalar] = {
 }()
 
 extension Tokenizer {
-    private var file: TokenizerFile {
+    /// Nil of BPE.
+    private var file: TokenizerFile? {
         func vocabulary(_ texts: [String]) -> [String: Int] { Dictionary(uniqueKeysWithValues: zip(texts, 0...)) }
         switch self {
         case .characters(let tokenizer):
@@ -82,19 +84,40 @@ extension Tokenizer {
             return TokenizerFile(
                 normalizer: tokenizer.rule == .basicEnglish ? .basicEnglish : nil, preTokenizer: .whiteSpace,
                 model: .init(type: "WordLevel", vocab: vocabulary(tokenizer.words), unknown: "<unk>"))
+        case .bpe: return nil
         }
     }
 
-    public func write(to file: URL) throws {
+    /// What the file has.
+    package func data() throws -> Data {
+        if case .bpe(let tokenizer) = self { return Data(tokenizer.file.bytes) }
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        let data = try encoder.encode(self.file)
+        return try encoder.encode(file)
+    }
+
+    public func write(to file: URL) throws {
+        let data = try data()
         try writeFile(file) { try $0.write(contentsOf: data) }
     }
 
-    /// Reads a file that such a tokenizer has written. Throws on any other.
+    /// The bytes that a file may have.
+    private static let mostBytes = 1 << 28
+
+    /// Reads a file that such a tokenizer has written, or one of byte-level BPE from elsewhere, such as GPT-2's. Throws on any
+    /// other, with what is not known of it.
     public init(contentsOf file: URL) throws {
-        let data = try readRegularFile(file)
+        let data = try readRegularFile(file) { _, size in
+            if size > Self.mostBytes {
+                throw TokenizerError.malformed("\(file.path) is not a tokenizer: it has \(size) bytes")
+            }
+        }
+        if let json = try? JSON(parsing: Array(data)), BPETokenizer.isIn(json) {
+            do { self = .bpe(try BPETokenizer(json)) } catch {
+                throw TokenizerError.malformed(oneLine("\(file.path) cannot be used: \(error)"))
+            }
+            return
+        }
         guard let parsed = try? JSONDecoder().decode(TokenizerFile.self, from: data) else {
             throw TokenizerError.malformed("\(file.path) is not a tokenizer")
         }
@@ -123,7 +146,7 @@ extension Tokenizer {
         guard self.file == parsed else {
             throw TokenizerError.malformed(
                 "\(file.path) is of a kind that is not known here; it must be of characters, bytes or words, as written by "
-                    + "feedback train")
+                    + "feedback train, or byte-level BPE")
         }
     }
 }

@@ -11,19 +11,30 @@ public struct Vocabulary {
     private var characters: [Bool]
     /// Words that are the same to Unicode are one; of their spellings the first counts.
     private var words: [String: String] = [:]
+    private var pairs = BPETrainer()
+    private let size: Int
 
-    public init(_ kind: Tokenizer.Kind) {
+    /// The tokens of a BPE tokenizer, where nothing else is asked for.
+    public static let usualSize = 8000
+    /// The tokens that a BPE tokenizer may have.
+    public static let sizes = 257...65536
+
+    /// - Parameter size: of BPE, how many tokens to have, at most.
+    public init(_ kind: Tokenizer.Kind, size: Int = Self.usualSize) {
+        precondition(Self.sizes.contains(size), "a vocabulary of \(size)")
         self.kind = kind
+        self.size = size
         characters = Array(repeating: false, count: kind == .characters ? 0x11_0000 : 0)
     }
 
-    /// Takes in a piece; of words, one that ends where a word does.
+    /// Takes in a piece; of words and BPE, one that ends where a word does.
     public mutating func add(_ text: String) {
         switch kind {
         case .characters: for character in text.unicodeScalars { characters[Int(character.value)] = true }
         case .bytes: break
         case .words: add(text, rule: .basicEnglish)
         case .symbols: add(text, rule: .whiteSpace)
+        case .bpe: pairs.add(text)
         }
     }
 
@@ -41,6 +52,7 @@ public struct Vocabulary {
         case .bytes: .bytes
         case .words: .words(WordTokenizer(words: words.values.sorted(), rule: .basicEnglish))
         case .symbols: .words(WordTokenizer(words: words.values.sorted(), rule: .whiteSpace))
+        case .bpe: .bpe(pairs.tokenizer(size: size))
         }
     }
 

@@ -31,6 +31,25 @@ import Testing
         }
         #expect(try characters(.characters) == 16 && characters(.bytes) == 16)
         #expect(try characters(.words) == "é€😀 , said she .".count)
+        #expect(try characters(.bpe) == 16)
+    }
+
+    /// A text for validation leaves all of the other for training; both make the vocabulary, but only the one what is merged.
+    @Test func validationByAnotherText() throws {
+        let text = "abab abab cdcd abab cdcd abab"
+        let corpus = try TextCorpus(name: "x", text: text).validated(
+            by: TextCorpus(name: "y", text: "zzzz zzzz ab"))
+        let characters = try corpus.tokenizer(nil)
+        #expect(characters.vocabularySize == 6)
+        #expect(try corpus.stream(.training, characters).count == text.count - 1)
+        #expect(try corpus.stream(.validation, characters).count == 11)
+        #expect(
+            corpus.name(of: .validation) == "y" && corpus.name(of: .training) == "x" && corpus.name(of: .all) == "x")
+        let pairs = try corpus.tokenizer(.bpe, size: 300)
+        #expect(pairs == (try Tokenizer(.bpe, text: text, size: 300)))
+        #expect(pairs != (try TextCorpus(name: "x", text: text).tokenizer(.bpe, size: 300)))
+        let stream = try corpus.stream(.validation, pairs)
+        #expect(try stream.targets(in: [0..<stream.count]).characters == 11)
     }
 
     @Test func filesAreUTF8Text() throws {

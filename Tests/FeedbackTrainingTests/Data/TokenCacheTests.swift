@@ -38,7 +38,7 @@ import Testing
         kind: Tokenizer.Kind, pieces: Int
     ) throws {
         // A line is longer than a piece of seven bytes, so a word may be, which only characters and bytes don't mind.
-        if pieces == 7, kind == .words || kind == .symbols { return }
+        if pieces == 7, kind != .characters, kind != .bytes { return }
         let (memory, cached) = (try TextCorpus(name: "text", text: text), try cached(pieces: pieces))
         let tokenizer = try memory.tokenizer(kind)
         #expect(try cached.tokenizer(kind) == tokenizer)
@@ -49,6 +49,49 @@ import Testing
                 try found.targets(in: [0..<found.count]).characters
                     == expected.targets(in: [0..<expected.count]).characters)
         }
+    }
+
+    /// Pieces end where no word of BPE's does anything but end, at every size, and from file to file.
+    @Test func piecesOfBytePairs() throws {
+        let text = "It's  a\n\n  b;\n\nc \u{a0} d\u{301}\u{3000} e.\r\n\r\n\tf( g)\n漢字。\n漢字 12 34  \n"
+        let place = folder.appending(path: "pairs")
+        try FileManager.default.createDirectory(at: place, withIntermediateDirectories: true)
+        let scalars = Array(String(repeating: text, count: 9).unicodeScalars)
+        for (number, start) in stride(from: 0, to: scalars.count, by: 37).enumerated() {
+            var part = String.UnicodeScalarView()
+            part.append(contentsOf: scalars[start..<min(start + 37, scalars.count)])
+            try Data(String(part).utf8).write(to: place.appending(path: String(format: "%02d.txt", number)))
+        }
+        let whole = String(repeating: text, count: 9)
+        for split in WordSplit.allCases {
+            let words = split.words(of: whole)
+            for size in 40..<90 {
+                var found: [String] = []
+                try TextFiles(place.path, pieceSize: size).forEachPiece { piece, _ in found += split.words(of: piece) }
+                #expect(found == words, "\(split) \(size)")
+            }
+        }
+    }
+
+    /// Lines of JSON are the texts that they have, each with a new line after it.
+    @Test func linesOfJSON() throws {
+        let file = folder.appending(path: "lines.jsonl")
+        let lines = #"{"id":1,"text":"Grüße\n\u0041","body":"x"}"# + "\r\n\n" + #"{"text":"","body":"y 😀"}"#
+        try Data(lines.utf8).write(to: file)
+        func read(_ field: String?, pieces: Int = 5) throws -> String {
+            var text = ""
+            try TextFiles(file.path, field: field, pieceSize: pieces).forEachPiece { piece, _ in text += piece }
+            return text
+        }
+        #expect(try read(nil) == "Grüße\nA\n\n" && read("body", pieces: 100) == "x\ny 😀\n")
+        func complaint(_ lines: String) throws -> String {
+            try Data(lines.utf8).write(to: file)
+            do { return try read(nil) } catch { return "\(error)" }
+        }
+        #expect(try complaint("{\"body\":\"a\"}").hasSuffix("no text \"text\" in line 1; give --field: body"))
+        #expect(try complaint("{\"text\":\"a\"}\n[]").contains("in line 2; every line must be an object that has one"))
+        #expect(try complaint("\n{\"text\":").contains("is not JSON in line 2"))
+        #expect(try complaint("{\"text\":\"\\ud800\"}").contains("is not JSON in line 1"))
     }
 
     @Test func encodedOnceAndAgainWhenTheTextChanges() throws {

@@ -62,7 +62,7 @@ import Testing
         "- layers", "just text", "layers: 3\nlayers: 4", "a: b: c", "? [x]\n: 1", "seed: -1", "data: ''",
         "curriculum: 5:3", "streams: maybe", "lessons: 5:3", "sequences: 0", "sequences: some", "hints: 1",
         "memory-norm: both",
-        "tokenizer: letters",
+        "tokenizer: letters", "vocabulary-size: 256", "vocabulary-size: 65537", "field: ''", "validation: ''",
     ]) func unusableFilesAreRefused(yaml: String) {
         #expect(throws: ConfigurationError.self) { try apply(yaml) }
     }
@@ -92,6 +92,23 @@ import Testing
         #expect(throws: ConfigurationError.self) {
             try apply("learning-rate: 5e-5\nminimum-learning-rate: 1e-4").validate()
         }
+    }
+
+    /// A kind by its name, or a file by its path; a vocabulary's size is BPE's.
+    @Test func tokenizersAreKindsOrFiles() throws {
+        #expect(try apply("tokenizer: bpe\nvocabulary-size: 300").tokenizer == .bpe)
+        #expect(try apply("tokenizer: ./gpt2").tokenizer == .file("./gpt2"))
+        #expect(try apply("tokenizer: a.json").tokenizer == .file("a.json"))
+        #expect {
+            try apply("tokenizer: letters")
+        } throws: {
+            "\($0)".hasSuffix(
+                "tokenizer is letters; it must be one of characters, bytes, words, symbols, bpe, or the path of a "
+                    + "tokenizer.json")
+        }
+        #expect {
+            try apply("vocabulary-size: 300").validate()
+        } throws: { "\($0)".contains("vocabulary-size is 300, which only a BPE tokenizer has") }
     }
 
     @Test func variablesThatAreNoSettingsAreNamed() {

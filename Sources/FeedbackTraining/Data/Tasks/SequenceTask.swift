@@ -106,7 +106,7 @@ public struct TaskCorpus: Corpus {
     public var name: String { task.name }
     public var readsAsStreams: Bool { true }
 
-    public func tokenizer(_ kind: Tokenizer.Kind?) throws -> Tokenizer {
+    public func tokenizer(_ kind: Tokenizer.Kind?, size: Int) throws -> Tokenizer {
         guard kind ?? .symbols == .symbols else {
             throw CorpusError("\(name) has symbols of its own for tokens; leave out --tokenizer")
         }
