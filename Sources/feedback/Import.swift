@@ -15,8 +15,8 @@ struct Import: ParsableCommand {
 
             Examples:
               feedback import labml model.pth --output model
-              feedback import labml logs/feedback_transformer/0a1b/checkpoints/1000 --text novel.txt --output model
-              feedback import labml model.safetensors --characters "\\n abcdefghijklmnopqrstuvwxyz" --output model
+              feedback import labml checkpoints/1000 --text novel.txt --output model
+              feedback import labml model.pth --characters "\\n abcdefgh" --output model
             """)
 
     enum Format: String, CaseIterable, ExpressibleByArgument { case labml }

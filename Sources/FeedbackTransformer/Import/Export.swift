@@ -37,15 +37,19 @@ extension FeedbackModel {
         }
     }
 
+    /// The parameters as a pickled dictionary of tensors; the table's order numbers their storages.
+    package var stateDictPickle: [UInt8] {
+        var program = PickleWriter()
+        program.stateDict(parameters.table.parameters.map { ($0.name, $0.shape) })
+        return program.bytes
+    }
+
     /// Every tensor is a storage of its own, in float32.
     private func writePyTorch(to handle: FileHandle) throws {
-        let tensors = parameters.tensors()
         var zip = ZipWriter(handle)
-        var program = PickleWriter()
-        program.stateDict(tensors.map { ($0.name, $0.shape) })
-        try zip.add("model/data.pkl", program.bytes)
+        try zip.add("model/data.pkl", stateDictPickle)
         try zip.add("model/byteorder", Array("little".utf8))
-        for (key, tensor) in tensors.enumerated() {
+        for (key, tensor) in parameters.tensors().enumerated() {
             // Little-endian float32 is how every supported machine holds it.
             try zip.add("model/data/\(key)", tensor.values.withUnsafeBytes { [UInt8]($0) })
         }
