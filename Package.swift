@@ -81,7 +81,7 @@ let package = Package(
             name: "FeedbackEngineTests", dependencies: ["FeedbackEngine", "FeedbackTransformer"], swiftSettings: strict),
         .testTarget(
             name: "FeedbackTransformerTests", dependencies: ["FeedbackEngine", "FeedbackTransformer"],
-            swiftSettings: strict),
+            resources: [.copy("Fixtures")], swiftSettings: strict),
         .testTarget(
             name: "FeedbackTrainingTests", dependencies: ["FeedbackTraining"], resources: [.copy("Fixtures")],
             swiftSettings: strict),

@@ -99,9 +99,9 @@ struct Generate: ParsableCommand {
         }
         return text
     }
+}
 
-    /// \n, \t and \\ as typed in a shell.
-    private func unescaped(_ text: String) -> String {
-        text.replacing(/\\([nt\\])/) { match in ["n": "\n", "t": "\t", "\\": "\\"][String(match.1)]! }
-    }
+/// \n, \t and \\ as typed in a shell.
+func unescaped(_ text: String) -> String {
+    text.replacing(/\\([nt\\])/) { match in ["n": "\n", "t": "\t", "\\": "\\"][String(match.1)]! }
 }

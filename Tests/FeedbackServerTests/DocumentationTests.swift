@@ -97,6 +97,13 @@ import Testing
         print(folder.tokenizer.decode(try logits.map { try sampler.next($0) }))
     }
 
+    private func conversion() throws {
+        let model = try FeedbackModel(labml: URL(filePath: "model.pth"))
+        let tokenizer = try Tokenizer(labmlText: try String(contentsOfFile: "novel.txt", encoding: .utf8))
+        try ModelFolder(model: model, tokenizer: tokenizer).save(to: URL(filePath: "model"))
+        try model.export(as: .labml, to: URL(filePath: "back.pth"))
+    }
+
     private func device() throws {
         let fixture = try Fixture(contentsOf: URL(filePath: "feedback-kv.safetensors"))
         let differences = try fixture.verify(on: CountingBackend())

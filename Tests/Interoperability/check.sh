@@ -7,7 +7,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export FEEDBACK_RUNS="$work/runs.sqlite"
 python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install --quiet numpy openai safetensors tensorboard tokenizers
+"$work/venv/bin/pip" install --quiet labml-nn numpy openai safetensors tensorboard tokenizers torch
 seq 1 3000 | awk '{ printf "%d is \"odd\" — It'"'"'s (%s). Ja<br />, NÖ!\n", $1, $1 % 2 ? "ja" : "nö" }' >"$work/text.txt"
 train() {
     "$feedback" train --data "$work/text.txt" --layers 2 --d-model 32 --heads 4 --d-ff 64 --quiet "$@" >/dev/null
@@ -27,3 +27,4 @@ for format in csv jsonl; do "$feedback" runs export "$work/run" --format $format
 "$work/venv/bin/python" "$here/history.py" "$work" 2>/dev/null
 "$work/venv/bin/python" "$here/server.py" "$feedback" "$work/characters" "$work/bytes"
 "$work/venv/bin/python" "$here/kills.py" "$feedback" "$work"
+"$work/venv/bin/python" "$here/pytorch.py" "$feedback" "$work/text.txt" "$work"

@@ -13,7 +13,7 @@ import Testing
             guard let usual = setting.text(RunConfiguration()) else { continue }
             #expect(help.contains("\(setting.summary.dropFirst()). (default: \(usual))"), "\(setting.name)")
         }
-        for command in ["train", "generate", "evaluate", "verify", "benchmark", "runs", "serve"] {
+        for command in ["train", "generate", "evaluate", "verify", "benchmark", "runs", "serve", "import", "export"] {
             let lines = try place.run(["help", command]).output.split(separator: "\n", omittingEmptySubsequences: false)
             let begin = try #require(lines.firstIndex { $0.hasPrefix("Example") })
             let examples = lines[(begin + 1)...].prefix { !$0.isEmpty }

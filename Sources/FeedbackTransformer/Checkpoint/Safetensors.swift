@@ -62,7 +62,8 @@ public struct Safetensors: Sendable {
     public let metadata: [String: String]
     public let entries: [String: Entry]
     private let data: Data
-    private let dataStart: Int
+    /// Where in the file the data begin.
+    let dataStart: Int
 
     static let headerLimit = 100_000_000
 
