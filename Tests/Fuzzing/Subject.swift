@@ -39,7 +39,7 @@ struct Subject: Sendable {
     /// All, with what they need in a folder.
     static func all(in folder: URL) async throws -> [Subject] {
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        return try files(folder) + checkpoints(folder) + (await requests(folder))
+        return try files(folder) + foreign(folder) + checkpoints(folder) + (await requests(folder))
     }
 
     // MARK: Files
@@ -132,6 +132,35 @@ struct Subject: Sendable {
             ModelConfiguration(
                 layers: 1, dModel: 8, heads: 2, dFF: 8, vocabulary: tokenizer.vocabularySize, positions: 16), seed: 1)
         return ModelFolder(model: model, tokenizer: tokenizer, sequenceLength: 8)
+    }
+
+    // MARK: Other programs' files
+
+    private static func foreign(_ folder: URL) throws -> [Subject] {
+        let file = folder.appending(path: "foreign.pt")
+        let fixtures = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .appending(path: "FeedbackTransformerTests/Fixtures")
+        let checkpoints = try ["shared", "unchecked", "original-older", "views", "views-older", "wrapped"].map {
+            Array(try Data(contentsOf: fixtures.appending(path: "\($0).pt")))
+        }
+        // A zip's checksums hide what a damaged pickle does.
+        let model = try tiny().model
+        let storages = model.parameters.tensors().map { $0.values.withUnsafeBytes { [UInt8]($0) } }
+        return [
+            try Subject("pytorch", checkpoints) { input in
+                try Data(input).write(to: file)
+                _ = try FeedbackModel(labml: file)
+            },
+            try Subject("pickle", [model.stateDictPickle]) { input in
+                try writeFile(file) { handle in
+                    var zip = ZipWriter(handle)
+                    try zip.add("a/data.pkl", input)
+                    for (key, bytes) in storages.enumerated() { try zip.add("a/data/\(key)", bytes) }
+                    try zip.finish()
+                }
+                _ = try FeedbackModel(labml: file)
+            },
+        ]
     }
 
     // MARK: Checkpoints

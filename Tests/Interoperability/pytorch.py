@@ -19,6 +19,7 @@ characters = sorted(set(text))
 tokens = torch.tensor([characters.index(character) for character in text[:20_000]])
 d_model, heads, d_ff, layers = 32, 4, 64, 2
 torch.manual_seed(1)
+torch.set_num_threads(1)
 
 
 def make(shared):
@@ -135,13 +136,13 @@ for variant, shared in [("shared", True), ("per-layer", False)]:
     error = next(entry["error"] for entry in results["tensors"] if entry["name"] == "logits")
     assert results["passed"] and error <= 1e-4
 
+    # Greedy: of the text so far, each character is labml's likeliest.
     prompt = text[:8]
-    sequence = [characters.index(character) for character in prompt]
+    greedy = run("generate", folder, "--prompt", prompt, "--max-tokens", 500, "--temperature", 0)[:500]
+    sequence = torch.tensor([characters.index(character) for character in prompt + greedy])
     with torch.no_grad():
-        for _ in range(500):
-            sequence.append(int(logits(model, torch.tensor(sequence)[:, None])[-1, 0].argmax()))
-    greedy = run("generate", folder, "--prompt", prompt, "--max-tokens", 500, "--temperature", 0)
-    assert greedy[:500] == "".join(characters[token] for token in sequence[len(prompt) :])
+        likeliest = logits(model, sequence[:, None])[:, 0].argmax(1)
+    assert len(greedy) == 500 and torch.equal(likeliest[len(prompt) - 1 : -1], sequence[len(prompt) :])
 
     exported = work / variant / "exported.pth"
     run("export", folder, "--format", "labml", "--output", exported)
