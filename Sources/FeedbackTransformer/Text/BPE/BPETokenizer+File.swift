@@ -76,6 +76,8 @@ extension BPETokenizer {
 
     /// The tokens that a file may have.
     private static let mostTokens = 1 << 20
+    /// The added ones, each of which is looked for at every place of a text.
+    private static let mostAdded = 1 << 12
     private static let byteOfCharacter = Dictionary(uniqueKeysWithValues: zip(byteCharacters, UInt8(0)...255))
 
     init(_ file: JSON) throws(Refusal) {
@@ -169,6 +171,9 @@ extension BPETokenizer {
         }
         let most = members.count + entries.count
         guard most <= mostTokens else { throw Refusal("it has \(most) tokens; \(mostTokens) is the most") }
+        guard entries.count <= mostAdded else {
+            throw Refusal("it has \(entries.count) added tokens; \(mostAdded) is the most")
+        }
         var texts = [[UInt8]](repeating: [], count: most)
         var (added, special): ([Int32], Set<Int32>) = ([], [])
         for entry in entries {

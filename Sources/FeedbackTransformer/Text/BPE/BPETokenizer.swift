@@ -33,7 +33,7 @@ public struct BPETokenizer: Sendable {
     private let bytes: [Int32]
     private let wholeWords: [[UInt8]: Int32]
     /// The added tokens by their first byte, the longest first.
-    private let addedByByte: [UInt8: [Int32]]
+    private let addedByByte: [[Int32]]
 
     /// - Precondition: each of the 256 bytes is a token, no token is there twice, no pair is merged twice.
     init(
@@ -54,8 +54,11 @@ public struct BPETokenizer: Sendable {
         wholeWords =
             takesWholeWords
             ? Dictionary(uniqueKeysWithValues: zip(tokens, 0...).filter { !isAdded.contains($1) }) : [:]
-        addedByByte = Dictionary(grouping: added) { tokens[Int($0)][0] }
-            .mapValues { $0.sorted { tokens[Int($0)].count > tokens[Int($1)].count } }
+        var addedByByte = [[Int32]](repeating: [], count: 256)
+        for token in added.sorted(by: { tokens[Int($0)].count > tokens[Int($1)].count }) {
+            addedByByte[Int(tokens[Int(token)][0])].append(token)
+        }
+        self.addedByByte = addedByByte
     }
 
     func encode(_ text: String) -> [Int32] {
@@ -65,7 +68,7 @@ public struct BPETokenizer: Sendable {
 
     /// The added token whose text begins at some place.
     fileprivate func added(in text: [UInt8], at start: Int) -> Int32? {
-        addedByByte[text[start]]?.first { text[start...].starts(with: tokens[Int($0)]) }
+        addedByByte[Int(text[start])].first { text[start...].starts(with: tokens[Int($0)]) }
     }
 
     // MARK: Merging
