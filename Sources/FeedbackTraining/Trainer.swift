@@ -47,7 +47,10 @@ public final class Trainer {
 
     /// A run at its start. Throws on settings that do not go together, or with this data or machine.
     ///
-    /// - Parameter backend: what computes; where nil, as the configuration has it.
+    /// - Parameters:
+    ///   - asked: the settings.
+    ///   - corpus: what to train on.
+    ///   - backend: what computes; where nil, as the configuration has it.
     public convenience init(_ asked: RunConfiguration, corpus: some Corpus, backend: (any Backend)? = nil) throws {
         try self.init(asked, corpus: corpus, backend: backend, tokenizer: nil)
     }

@@ -6,7 +6,9 @@ public protocol Corpus: Sendable {
 
     /// The tokenizer of that kind, or the usual one where nil. Throws where the corpus has no such tokens.
     ///
-    /// - Parameter size: of BPE, the tokens to have, at most.
+    /// - Parameters:
+    ///   - kind: what a token is.
+    ///   - size: of BPE, the tokens to have, at most.
     func tokenizer(_ kind: Tokenizer.Kind?, size: Int) throws -> Tokenizer
 
     /// A part as tokens and what is to be predicted at each. Throws where the corpus has no such part.
@@ -53,6 +55,7 @@ public struct CorpusProgress: Sendable {
 /// The corpus of a known name, the task of one, or the text of a file, of several with commas between them, or of all in a folder.
 ///
 /// - Parameters:
+///   - nameOrPath: the name, or the path.
 ///   - validation: a text to validate by, in the same words; where nil, a text's last tenth.
 ///   - field: the field of a line that has a text, in `.jsonl` files; where nil, `text`.
 ///   - progress: called again and again on long work, there and when the corpus is read.

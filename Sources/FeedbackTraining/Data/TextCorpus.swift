@@ -53,10 +53,13 @@ public struct TextCorpus: Corpus {
     }
 
     /// A text in UTF-8: a file, several with commas between them, or all files in a folder, read as if they were one. What is
-    /// larger than 32 MiB is not held in memory: it is turned into tokens once, which are kept in the cache; `progress` is called
-    /// again and again meanwhile.
+    /// larger than 32 MiB is not held in memory: it is turned into tokens once, which are kept in the cache.
     ///
-    /// - Parameter field: the field of a line that has a text, in `.jsonl` files; where nil, `text`.
+    /// - Parameters:
+    ///   - path: of the file or files.
+    ///   - name: what the text is called; where nil, as its path.
+    ///   - field: the field of a line that has a text, in `.jsonl` files; where nil, `text`.
+    ///   - progress: called again and again while it is turned into tokens.
     public init(
         path: String, name: String? = nil, field: String? = nil,
         progress: @escaping @Sendable (CorpusProgress) -> Void = { _ in }

@@ -114,7 +114,9 @@ public struct RunConfiguration: Equatable, Sendable {
 
     /// Takes the sizes of a model to begin with, and what its tokens are; where memories come from stays the run's own.
     ///
-    /// - Parameter url: the model's folder, whose tokenizer a BPE model's run needs.
+    /// - Parameters:
+    ///   - folder: the model.
+    ///   - url: where it is: a BPE model's run needs its tokenizer.
     public mutating func takeSizes(of folder: ModelFolder, at url: URL? = nil) {
         let model = folder.model.configuration
         (layers, dModel, heads, dFF) = (model.layers, model.dModel, model.heads, model.dFF)

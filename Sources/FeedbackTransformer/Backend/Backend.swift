@@ -10,7 +10,9 @@ public protocol Backend: Sendable {
     func evaluation(_ model: FeedbackModel, _ shape: BatchShape) throws -> any EvaluationSession
     /// Throws where the device cannot compute this model, or not so.
     ///
-    /// - Parameter memoryWindow: how many memories a step sees at most.
+    /// - Parameters:
+    ///   - model: the parameters to decode with, as they are now.
+    ///   - memoryWindow: how many memories a step sees at most.
     func decoding(_ model: FeedbackModel, memoryWindow: Int) throws -> any DecodingSession
 
     /// The bytes that training such batches takes, roughly.
@@ -42,6 +44,7 @@ extension Backend {
     /// `EvaluationSession.attentionWeights` has it.
     ///
     /// - Parameters:
+    ///   - model: what looks.
     ///   - tokens: the text, all in the vocabulary.
     ///   - memoryWindow: the memories a step sees at most; the model's own window where nil.
     public func attentionWeights(
@@ -61,13 +64,17 @@ public protocol TrainingSession: EvaluationSession {
     /// Forward and backward over several batches, one after the other: computes the gradient of the mean loss over all their
     /// targets, as if they had been one batch, and returns the summed loss.
     ///
-    /// - Parameter dropout: what to drop; another draw for every step, of which batch i takes part i.
+    /// - Parameters:
+    ///   - batches: at least one.
+    ///   - dropout: what to drop; another draw for every step, of which batch i takes part i.
     func gradient(of batches: [Batch], dropout: Dropout?) -> CrossEntropySum
     /// ‖g‖₂ over the gradient of everything that training changes (E11).
     func gradientNorm() -> Double
     /// One Adam update (E12) of everything that training changes.
     ///
-    /// - Parameter decay: λ, for the parameters that decay.
+    /// - Parameters:
+    ///   - step: the update's number, learning rate and other constants.
+    ///   - decay: λ, for the parameters that decay.
     func update(_ step: AdamStep, decay: Double)
     func read(_ what: Trained) -> Parameters
     func write(_ values: Parameters, to what: Trained)

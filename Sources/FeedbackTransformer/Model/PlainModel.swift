@@ -20,7 +20,9 @@ public struct PlainModel {
     /// each layer.
     private var remembered: [[(key: Vector, value: Vector)]]
 
-    /// - Parameter memoryWindow: how many memories a step sees at most; the model's own window where nil.
+    /// - Parameters:
+    ///   - model: the parameters.
+    ///   - memoryWindow: how many memories a step sees at most; the model's own window where nil.
     public init(_ model: FeedbackModel, memoryWindow: Int? = nil) {
         self.model = model.configuration
         self.memoryWindow = min(memoryWindow ?? .max, self.model.window)

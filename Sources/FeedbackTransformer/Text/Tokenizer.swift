@@ -31,7 +31,10 @@ public enum Tokenizer: Equatable, Sendable {
 
     /// A tokenizer whose vocabulary is what occurs in a text (see `Vocabulary`).
     ///
-    /// - Parameter size: of BPE, how many tokens to have, at most.
+    /// - Parameters:
+    ///   - kind: what a token is.
+    ///   - text: what it is made of.
+    ///   - size: of BPE, how many tokens to have, at most.
     public init(_ kind: Kind, text: String, size: Int = Vocabulary.usualSize) throws(TokenizerError) {
         var vocabulary = Vocabulary(kind, size: size)
         vocabulary.add(text)
@@ -191,7 +194,9 @@ public struct Vocabulary {
     /// The tokens that a BPE tokenizer may have.
     public static let sizes = 257...65536
 
-    /// - Parameter size: of BPE, how many tokens to have, at most.
+    /// - Parameters:
+    ///   - kind: what a token is.
+    ///   - size: of BPE, how many tokens to have, at most.
     public init(_ kind: Tokenizer.Kind, size: Int = Self.usualSize) {
         precondition(Self.sizes.contains(size), "a vocabulary of \(size)")
         self.kind = kind
