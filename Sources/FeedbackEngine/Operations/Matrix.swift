@@ -185,13 +185,19 @@ package final class ParameterStore: Sendable {
             }
             return parameters
         }
-        set {
-            precondition(newValue.table == table)
-            newValue.values.withUnsafeBufferPointer { values in
+        set { write(newValue, [0..<table.count]) }
+    }
+
+    /// Takes the host's numbers of some ranges.
+    func write(_ host: Parameters, _ ranges: [Range<Int>]) {
+        precondition(host.table == table)
+        host.values.withUnsafeBufferPointer { values in
+            for range in ranges {
                 if all.elementSize == MemoryLayout<Float>.size {
-                    all.floats.update(from: values.baseAddress!, count: values.count)
+                    (all.floats + range.lowerBound).update(
+                        from: values.baseAddress! + range.lowerBound, count: range.count)
                 } else {
-                    for index in values.indices { all[index] = Double(values[index]) }
+                    for index in range { all[index] = Double(values[index]) }
                 }
             }
         }

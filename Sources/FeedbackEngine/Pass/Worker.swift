@@ -10,14 +10,12 @@ final class Worker<E: Executor>: @unchecked Sendable {
     let tiles: [Tile]
     /// Its partial gradient; none where the pass only evaluates.
     let gradient: ParameterStore?
-    /// What of all parameters is its part where they are shared out: ranges of the flat array.
-    let share: [(range: Range<Int>, decays: Bool)]
-    /// Of the last job.
-    var sum = CrossEntropySum(), squares = 0.0
+    /// Of the last job: what its rows have cost, and the sums of squares of its blocks of the gradient.
+    var sum = CrossEntropySum(), squares: [Double] = []
 
     init(
         _ shape: SegmentShape, rows: Range<Int>, packed: PackedModel<E>, parameters: ParameterStore, executor: E,
-        training: Bool, share: [(range: Range<Int>, decays: Bool)]
+        training: Bool
     ) {
         // Tiles of nearly equal size.
         let count = (rows.count + shape.tileRows - 1) / shape.tileRows
@@ -31,7 +29,6 @@ final class Worker<E: Executor>: @unchecked Sendable {
             executor: executor)
         gradient = training ? ParameterStore(parameters.table, executor: executor) : nil
         self.executor = executor
-        self.share = share
     }
 
     /// Adds to the sum what its tiles make of a batch: forward, and where a scale of the loss is given, backward.
@@ -164,18 +161,8 @@ extension Batch {
     }
 }
 
-/// Cuts ranges into `count` lists of nearly equal total length, in order.
-func split(_ parts: [(range: Range<Int>, decays: Bool)], into count: Int) -> [[(range: Range<Int>, decays: Bool)]] {
-    let total = parts.reduce(0) { $0 + $1.range.count }
-    return (0..<count).map { share in
-        let wanted = total * share / count..<total * (share + 1) / count
-        var before = 0
-        return parts.compactMap { part in
-            defer { before += part.range.count }
-            let own = wanted.clamped(to: before..<before + part.range.count)
-            if own.isEmpty { return nil }
-            let shift = part.range.lowerBound - before
-            return (own.lowerBound + shift..<own.upperBound + shift, part.decays)
-        }
-    }
+/// One of `count` parts of nearly equal size.
+func split(_ range: Range<Int>, _ number: Int, of count: Int) -> Range<Int> {
+    let start = range.lowerBound
+    return start + range.count * number / count..<start + range.count * (number + 1) / count
 }

@@ -184,7 +184,13 @@ public struct RunConfiguration: Equatable, Sendable {
     }
 
     /// What computes a run, where nothing else is asked for.
-    public var backend: any Backend { CPUBackend(threads: threads, precision: precision) }
+    public var backend: any Backend { backend(OneProcess()) }
+
+    func backend(_ communicator: any Communicator) -> any Backend {
+        var backend = CPUBackend(threads: threads, precision: precision)
+        backend.communicator = communicator
+        return backend
+    }
 
     /// Throws on settings that are each possible but do not go together.
     public func validate() throws(ConfigurationError) {

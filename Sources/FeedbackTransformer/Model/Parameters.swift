@@ -105,25 +105,19 @@ public struct ParameterTable: Equatable, Sendable {
         return parameter
     }
 
-    /// The parts of the flat array that training with offsets up to `reach` can change, and whether they decay.
+    /// What of each parameter training with offsets up to `reach` can change, and whether it decays.
     ///
     /// Rows of the position tables beyond the reach get no gradient, and as they do not decay, Adam leaves them as they
     /// are; so they are left out of everything.
     public func trainable(reach: Int) -> [(range: Range<Int>, decays: Bool)] {
-        var parts: [(range: Range<Int>, decays: Bool)] = []
-        for parameter in parameters {
+        parameters.map { parameter in
             var range = parameter.range
             if parameter.name.hasSuffix(".key_pos_embeddings") || parameter.name.hasSuffix(".key_pos_bias") {
                 let unreachable = max(0, parameter.rows - reach)
                 range = parameter.offset + unreachable * parameter.columns..<range.upperBound
             }
-            if let last = parts.last, last.decays == parameter.decays, last.range.upperBound == range.lowerBound {
-                parts[parts.count - 1].range = last.range.lowerBound..<range.upperBound
-            } else {
-                parts.append((range, parameter.decays))
-            }
+            return (range, parameter.decays)
         }
-        return parts
     }
 }
 
@@ -259,5 +253,21 @@ public struct LinearMaps: Sendable {
                 norm: configuration.memoryNorm == .none ? nil : norm("transformer.norm_memory"), scale: 1)
         }
         generator = linear("generator", norm: norm("transformer.norm"))
+    }
+
+    /// The parts of all parameters whose gradients depend on each other when they are unfolded (E3, E5).
+    public var pieces: [Range<Int>] {
+        func piece(_ maps: [LinearMap], and others: [Parameter] = []) -> Range<Int>? {
+            let normed = maps.filter { $0.norm != nil }
+            let parameters =
+                normed.flatMap { [$0.weight, $0.norm!.gain, $0.norm!.shift] + ($0.bias.map { [$0] } ?? []) } + others
+            guard let first = parameters.map(\.range.lowerBound).min() else { return nil }
+            return first..<parameters.map(\.range.upperBound).max()!
+        }
+        return [piece(keyValue), piece([generator])].compactMap(\.self)
+            + layers.flatMap { layer in
+                [piece([layer.query], and: [layer.embeddings, layer.positionBias]), piece([layer.inner])]
+                    .compactMap(\.self)
+            }
     }
 }
