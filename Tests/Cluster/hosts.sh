@@ -64,5 +64,9 @@ export PATH=$folder:$PATH
 export OMPI_MCA_plm_rsh_agent=$folder/ssh OMPI_MCA_orte_default_hostfile=$folder/hostfile
 export OMPI_MCA_btl_tcp_if_include=eth0 OMPI_MCA_oob_tcp_if_include=eth0
 export HYDRA_LAUNCHER_EXEC=$folder/ssh HYDRA_LAUNCHER=ssh HYDRA_HOST_FILE=$folder/names HYDRA_IFACE=eth0
+# UCX, under either, sees through the names: it is one machine, with memory to share.
+export UCX_TLS=tcp,self UCX_NET_DEVICES=eth0
+# Each host's mpirun would bind its first rank to the same core.
+export OMPI_MCA_hwloc_base_binding_policy=none
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 "$folder/ssh" host0 "cd $(printf %q "$PWD") && $(printf '%q ' "$@")"
