@@ -84,6 +84,7 @@ let package = Package(
                 "FeedbackRuns",
                 "FeedbackTraining",
                 "FeedbackTransformer",
+                .target(name: "CMPI", condition: mpi),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], swiftSettings: strict),
         .testTarget(
@@ -107,8 +108,5 @@ let package = Package(
         .testTarget(
             name: "FuzzTests", dependencies: ["FeedbackEngine", "FeedbackRuns", "FeedbackServer", "FeedbackTraining"],
             path: "Tests/Fuzzing", resources: [.copy("Corpus")], swiftSettings: strict),
-        .executableTarget(
-            name: "ranks", dependencies: [.target(name: "CMPI", condition: mpi)], path: "Tests/Ranks",
-            exclude: ["check.sh"], swiftSettings: strict),
     ]
 )

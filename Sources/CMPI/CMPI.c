@@ -44,6 +44,8 @@ int ranks_launched(void) {
 const char *ranks_start(ranks_place *place) {
     int level = 0, length = 0, first;
     strcpy(machine, "this machine");
+    // One connection between two ranks would carry little more than one direction at a time.
+    setenv("OMPI_MCA_btl_tcp_links", "2", 0);
     TRY(MPI_Init_thread, NULL, NULL, MPI_THREAD_SERIALIZED, &level);
     if (level < MPI_THREAD_SERIALIZED) return "this MPI was built without threads: MPI_THREAD_SERIALIZED is needed";
     TRY(MPI_Comm_set_errhandler, MPI_COMM_WORLD, MPI_ERRORS_RETURN);
@@ -83,9 +85,9 @@ void ranks_abort(int status) {
     abort();
 }
 
-// MARK: Many bytes
+// MARK: Exchange
 
-// A count of MPI's is an int, and so are the offsets of its all-to-all: what is large goes from rank to rank in parts.
+// A count of MPI's is an int: what is large goes in parts.
 static const int64_t part = 1 << 30;
 
 static int parts(int64_t count) { return (int)((count + part - 1) / part); }
@@ -102,64 +104,24 @@ static const char *wait(MPI_Request *requests, int count) {
 }
 
 const char *ranks_exchange(
-    const void *send, const int64_t *send_counts, const int64_t *send_offsets, void *receive,
-    const int64_t *receive_counts, const int64_t *receive_offsets) {
-    int capacity = 0, count = 0;
-    for (int r = 0; r < ranks; r++) capacity += parts(send_counts[r]) + parts(receive_counts[r]);
-    MPI_Request *requests = malloc((size_t)capacity * sizeof *requests);
-    int error = MPI_SUCCESS;
-    // Everybody begins with its neighbour, so that no rank is sent everything at once.
-    for (int step = 1; step < ranks; step++) {
-        int from = (rank + ranks - step) % ranks;
-        char *to = (char *)receive + receive_offsets[from];
-        for (int64_t at = 0; at < receive_counts[from] && error == MPI_SUCCESS; at += part)
+    const void *from, const ranks_piece *sent, int sends, void *to, const ranks_piece *received, int receives) {
+    int capacity = 0, count = 0, error = MPI_SUCCESS;
+    for (int i = 0; i < sends; i++) capacity += parts(sent[i].count);
+    for (int i = 0; i < receives; i++) capacity += parts(received[i].count);
+    MPI_Request *requests = malloc((size_t)capacity * sizeof *requests + 1);
+    for (const ranks_piece *piece = received; piece < received + receives; piece++)
+        for (int64_t at = 0; at < piece->count && error == MPI_SUCCESS; at += part)
             error = MPI_Irecv(
-                to + at, least(receive_counts[from] - at, part), MPI_BYTE, from, 0, MPI_COMM_WORLD, &requests[count++]);
-    }
-    for (int step = 1; step < ranks; step++) {
-        int to = (rank + step) % ranks;
-        const char *from = (const char *)send + send_offsets[to];
-        for (int64_t at = 0; at < send_counts[to] && error == MPI_SUCCESS; at += part)
+                (char *)to + piece->offset + at, least(piece->count - at, part), MPI_BYTE, piece->rank, 0,
+                MPI_COMM_WORLD, &requests[count++]);
+    for (const ranks_piece *piece = sent; piece < sent + sends; piece++)
+        for (int64_t at = 0; at < piece->count && error == MPI_SUCCESS; at += part)
             error = MPI_Isend(
-                from + at, least(send_counts[to] - at, part), MPI_BYTE, to, 0, MPI_COMM_WORLD, &requests[count++]);
-    }
-    // A rank's own piece; in ranks_gather it is where it belongs.
-    memmove(
-        (char *)receive + receive_offsets[rank], (const char *)send + send_offsets[rank], (size_t)send_counts[rank]);
+                (const char *)from + piece->offset + at, least(piece->count - at, part), MPI_BYTE, piece->rank, 0,
+                MPI_COMM_WORLD, &requests[count++]);
     const char *failed = error == MPI_SUCCESS ? wait(requests, count) : failure("MPI_Isend", error);
     free(requests);
     return failed;
-}
-
-const char *ranks_gather(void *bytes, const int64_t *counts, const int64_t *offsets) {
-    int64_t *own = malloc(2 * (size_t)ranks * sizeof *own);
-    for (int r = 0; r < ranks; r++) own[r] = counts[rank], own[ranks + r] = offsets[rank];
-    const char *failed = ranks_exchange(bytes, own, own + ranks, bytes, counts, offsets);
-    free(own);
-    return failed;
-}
-
-const char *ranks_broadcast(void *bytes, int64_t count, int root) {
-    for (int64_t at = 0; at < count; at += part)
-        TRY(MPI_Bcast, (char *)bytes + at, least(count - at, part), MPI_BYTE, root, MPI_COMM_WORLD);
-    return NULL;
-}
-
-// MARK: Few values
-
-const char *ranks_minimum(int64_t *values, int count) {
-    TRY(MPI_Allreduce, MPI_IN_PLACE, values, count, MPI_INT64_T, MPI_MIN, MPI_COMM_WORLD);
-    return NULL;
-}
-
-const char *ranks_maximum(int64_t *values, int count) {
-    TRY(MPI_Allreduce, MPI_IN_PLACE, values, count, MPI_INT64_T, MPI_MAX, MPI_COMM_WORLD);
-    return NULL;
-}
-
-const char *ranks_barrier(void) {
-    TRY(MPI_Barrier, MPI_COMM_WORLD);
-    return NULL;
 }
 
 #endif

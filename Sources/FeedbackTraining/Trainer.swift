@@ -85,8 +85,10 @@ public final class Trainer {
         let tokensPerStep = configuration.sequenceLength * configuration.batchSize * configuration.accumulate
         stepsPerEpoch = data.stream.map { max(1, $0.count / tokensPerStep) }
         self.backend = backend
+        var shared = configuration
+        shared.threads = 1
         try backend.communicator.agree(
-            ["settings": configuration.yaml(), "tokenizer": "\(tokenizer.vocabularySize)", "data": dataDigest])
+            ["settings": shared.yaml(), "tokenizer": "\(tokenizer.vocabularySize)", "data": dataDigest])
         modelConfiguration = configuration.model(vocabulary: tokenizer.vocabularySize)
         try modelConfiguration.validate()
         for loader in loaders { try backend.checkFit(modelConfiguration, configuration.shape(loader)) }
@@ -361,7 +363,8 @@ extension Communicator {
             let all = allGather(Array(text.utf8))
             if let other = all.firstIndex(where: { $0 != all[0] }) {
                 throw ConfigurationError(
-                    "rank \(other) has another \(what) than rank 0; give every machine the same command, files and program")
+                    "rank \(other) has another \(what) than rank 0; give every machine the same command, files and program"
+                )
             }
         }
     }

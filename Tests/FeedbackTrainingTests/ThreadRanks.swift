@@ -21,7 +21,9 @@ final class ThreadRanks: @unchecked Sendable {
             _ base: UnsafeRawPointer, _ parts: [[Range<Int>]], from senders: [Int],
             into received: UnsafeMutableRawPointer
         ) {
-            if senders.contains(rank) { all.count(rank, parts.enumerated().filter { $0.offset != rank }.flatMap(\.element)) }
+            if senders.contains(rank) {
+                all.count(rank, parts.enumerated().filter { $0.offset != rank }.flatMap(\.element))
+            }
             var place = received
             for (sender, base) in all.meet(rank, base).enumerated() where sender != rank && senders.contains(sender) {
                 for part in parts[rank] {

@@ -25,16 +25,13 @@ const char *ranks_finish(void);
 /// Ends every rank's process at once, with this exit status, whatever it is doing.
 _Noreturn void ranks_abort(int status);
 
-/// Sends rank r the bytes at `send_offsets[r]`, and receives what rank r sends at `receive_offsets[r]`.
+/// Bytes that go to a rank, or come from one.
+typedef struct {
+    int rank;
+    int64_t offset, count;
+} ranks_piece;
+
+/// Sends these pieces of `from`, and receives those of `to`: from each rank in the order in which it sends them to this one, of the
+/// same lengths. Every rank calls it, if with nothing to send or to receive.
 const char *ranks_exchange(
-    const void *send, const int64_t *send_counts, const int64_t *send_offsets, void *receive,
-    const int64_t *receive_counts, const int64_t *receive_offsets);
-/// Rank r has its own piece at `offsets[r]`; afterwards every rank has all of them.
-const char *ranks_gather(void *bytes, const int64_t *counts, const int64_t *offsets);
-/// Copies what rank `root` has to all.
-const char *ranks_broadcast(void *bytes, int64_t count, int root);
-/// Replaces each value by the smallest, or the largest, that a rank has.
-const char *ranks_minimum(int64_t *values, int count);
-const char *ranks_maximum(int64_t *values, int count);
-/// Waits for all.
-const char *ranks_barrier(void);
+    const void *from, const ranks_piece *sent, int sends, void *to, const ranks_piece *received, int receives);

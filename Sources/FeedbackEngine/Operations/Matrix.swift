@@ -185,20 +185,18 @@ package final class ParameterStore: Sendable {
             }
             return parameters
         }
-        set { write(newValue, [0..<table.count]) }
+        set { write(newValue, 0..<table.count) }
     }
 
-    /// Takes the host's numbers of some ranges.
-    func write(_ host: Parameters, _ ranges: [Range<Int>]) {
+    /// Takes the host's numbers of a range.
+    func write(_ host: Parameters, _ range: Range<Int>) {
         precondition(host.table == table)
         host.values.withUnsafeBufferPointer { values in
-            for range in ranges {
-                if all.elementSize == MemoryLayout<Float>.size {
-                    (all.floats + range.lowerBound).update(
-                        from: values.baseAddress! + range.lowerBound, count: range.count)
-                } else {
-                    for index in range { all[index] = Double(values[index]) }
-                }
+            if all.elementSize == MemoryLayout<Float>.size {
+                (all.floats + range.lowerBound).update(
+                    from: values.baseAddress! + range.lowerBound, count: range.count)
+            } else {
+                for index in range { all[index] = Double(values[index]) }
             }
         }
     }

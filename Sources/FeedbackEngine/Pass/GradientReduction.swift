@@ -14,8 +14,10 @@ struct GradientReduction {
     let blocks: [Block]
     /// By rank, of the blocks.
     private let shards: [Range<Int>]
-    /// By rank, in elements.
+    /// By rank, the elements of its blocks.
     private let parts: [[Range<Int>]]
+    /// By rank, all from its first block to the next rank's: what this training leaves as it is too.
+    private let wholes: [Range<Int>]
     /// By rank, what of the tree is its own alone.
     private let subtrees: [[Range<Int>]]
     /// What other ranks have given of this one's shard: by how manieth of their subtrees, [ranks that have so many, shard].
@@ -61,6 +63,12 @@ struct GradientReduction {
             return executor.state(others, own)
         }
         parts = shards.map { Self.runs(blocks[$0]) }
+        let starts =
+            [0]
+            + shards.dropFirst().map {
+                $0.lowerBound < blocks.count ? blocks[$0.lowerBound].range.lowerBound : table.count
+            }
+        wholes = zip(starts, starts.dropFirst() + [table.count]).map { $0..<$1 }
         self.communicator = communicator
         self.workers = workers
         self.blocks = blocks
@@ -127,13 +135,12 @@ struct GradientReduction {
     var count: Int { workers.last!.upperBound }
     var own: Range<Int> { workers[communicator.rank] }
     var shard: Range<Int> { shards[communicator.rank] }
-    /// This rank's parts of all parameters, in elements.
-    var ownParts: [Range<Int>] { parts[communicator.rank] }
+    /// This rank's elements.
+    var whole: Range<Int> { wholes[communicator.rank] }
 
     /// Whether unfolding a parameter is this rank's work.
     func owns(_ parameter: Parameter) -> Bool {
-        let place = parameter.range.upperBound - 1
-        return ownParts.contains { $0.contains(place) }
+        whole.contains(parameter.range.upperBound - 1)
     }
 
     // MARK: Gradients
@@ -155,7 +162,8 @@ struct GradientReduction {
             let own = subtrees[communicator.rank]
             let first = number < own.count ? own[number].lowerBound - self.own.lowerBound : 0
             communicator.scatter(
-                partials[first].base, bytes(partials[first]), from: subtrees.indices.filter { number < subtrees[$0].count },
+                partials[first].base, bytes(partials[first]),
+                from: subtrees.indices.filter { number < subtrees[$0].count },
                 into: buffer.all.base)
         }
     }
@@ -169,7 +177,8 @@ struct GradientReduction {
                 var row = 0
                 for (rank, trees) in subtrees.enumerated() where number < trees.count {
                     if rank == communicator.rank {
-                        leaves[trees[number]] = partials[trees[number].lowerBound - own.lowerBound].elements(block.range)
+                        leaves[trees[number]] = partials[trees[number].lowerBound - own.lowerBound].elements(
+                            block.range)
                     } else {
                         let start = row * buffer.all.columns + place
                         leaves[trees[number]] = buffer.all.elements(start..<start + block.range.count)
@@ -200,10 +209,11 @@ struct GradientReduction {
     /// Gives all ranks what each has of its shard.
     func gather(_ matrix: Matrix<State>) { communicator.allGather(matrix.base, bytes(matrix)) }
 
-    /// The same of numbers on the host.
+    /// The same of numbers on the host, those too that this training leaves as they are.
     func gather(_ values: inout [Float]) {
         if communicator.ranks == 1 { return }
-        values.withUnsafeMutableBytes { communicator.allGather($0.baseAddress!, bytes(MemoryLayout<Float>.size)) }
+        let parts = wholes.map { [Self.bytes($0, MemoryLayout<Float>.size)] }
+        values.withUnsafeMutableBytes { communicator.allGather($0.baseAddress!, parts) }
     }
 
     /// The same of [slots, rows of a batch, width] on the host, of which each rank has its rows.
@@ -221,10 +231,12 @@ struct GradientReduction {
         }
     }
 
-    private func bytes(_ matrix: Matrix<State>) -> [[Range<Int>]] { bytes(matrix.elementSize) }
+    private func bytes(_ matrix: Matrix<State>) -> [[Range<Int>]] {
+        parts.map { $0.map { Self.bytes($0, matrix.elementSize) } }
+    }
 
-    private func bytes(_ size: Int) -> [[Range<Int>]] {
-        parts.map { $0.map { size * $0.lowerBound..<size * $0.upperBound } }
+    private static func bytes(_ elements: Range<Int>, _ size: Int) -> Range<Int> {
+        size * elements.lowerBound..<size * elements.upperBound
     }
 
     /// What all workers have summed up, of the last job's batches.

@@ -179,7 +179,7 @@ package final class TrainingPass<E: Executor>: TrainingSession {
 
     /// Memory that is never written takes none: of the moments a rank has its shard's alone.
     package func write(_ values: Parameters, to what: Trained) {
-        store(what).write(values, what == .parameters ? [0..<values.values.count] : reduction.ownParts)
+        store(what).write(values, what == .parameters ? 0..<values.values.count : reduction.whole)
         if what == .parameters { parametersChanged() }
     }
 
