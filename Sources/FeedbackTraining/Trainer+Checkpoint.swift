@@ -29,40 +29,34 @@ extension Trainer {
         return Dictionary(uniqueKeysWithValues: pairs)
     }
 
-    /// What a checkpoint has of the session, from all ranks.
-    struct Snapshot {
-        let folder: ModelFolder
-        let moments: (first: Parameters, second: Parameters)
+    /// What only all ranks together have.
+    struct Collected {
+        let firstMoment, secondMoment: Parameters
         let memory: CarriedMemory?
     }
 
     /// Saves a checkpoint where there is a folder. All ranks call it.
     @discardableResult
     public func save(in folder: RunFolder?) throws -> URL? {
-        let snapshot = try snapshot()
-        return try folder?.save(self, snapshot)
+        let (first, second) = (session.collect(.firstMoment), session.collect(.secondMoment))
+        let memory = configuration.streams == true ? session.carriedMemory : nil
+        guard let folder, let first, let second else { return nil }
+        return try folder.save(self, Collected(firstMoment: first, secondMoment: second, memory: memory))
     }
 
-    func snapshot() throws -> Snapshot {
-        let folder = modelFolder
-        guard folder.model.parameters.values.allSatisfy(\.isFinite) else {
+    /// Writes everything that going on needs into a folder that exists.
+    func write(_ collected: Collected, into folder: URL) throws {
+        let folderNow = modelFolder
+        guard folderNow.model.parameters.values.allSatisfy(\.isFinite) else {
             throw TrainingError(
                 step: step, what: "a parameter is not finite",
                 learningRate: schedule.learningRate(step: step), gradientNorm: lastGradientNorm,
                 lastGradientNorm: lastGradientNorm)
         }
-        return Snapshot(
-            folder: folder, moments: (session.read(.firstMoment), session.read(.secondMoment)),
-            memory: configuration.streams == true ? session.carriedMemory : nil)
-    }
-
-    /// Writes everything that going on needs into a folder that exists.
-    func write(_ snapshot: Snapshot, into folder: URL) throws {
-        try snapshot.folder.write(into: folder)
-        let moments =
-            snapshot.moments.first.tensors(prefix: "m.") + snapshot.moments.second.tensors(prefix: "v.")
+        try folderNow.write(into: folder)
+        let moments = collected.firstMoment.tensors(prefix: "m.") + collected.secondMoment.tensors(prefix: "v.")
         try Safetensors.write(moments, to: folder.appending(path: "optimizer.safetensors"))
-        if let memory = snapshot.memory {
+        if let memory = collected.memory {
             let tensors = memory.vectors.enumerated().map { index, values in
                 Safetensors.Tensor(
                     name: "memory.\(index)", shape: [memory.slots, batchSize, configuration.dModel], values: values[...]

@@ -20,8 +20,10 @@ struct GradientReduction {
     private let wholes: [Range<Int>]
     /// By rank, what of the tree is its own alone.
     private let subtrees: [[Range<Int>]]
-    /// What other ranks have given of this one's shard: by how manieth of their subtrees, [ranks that have so many, shard].
+    /// What other ranks have given of a slice of this one's shard: by how manieth of their subtrees, [ranks that have so many, slice].
     private let received: [Buffer<State>]
+    /// Shards are exchanged in slices of so many blocks, 4 MiB, so that little need be kept of other ranks' gradients.
+    private static let sliceBlocks = 256
 
     /// What is updated at once, and whether it decays. A norm is summed up block by block, whoever has which.
     struct Block {
@@ -57,7 +59,7 @@ struct GradientReduction {
         let shards = Self.shards(blocks, LinearMaps(table).pieces, count: workers.count)
         let subtrees = workers.map { Self.subtrees(of: 0..<workers.last!.upperBound, within: $0) }
         let rank = communicator.rank
-        let own = blocks[shards[rank]].reduce(0) { $0 + $1.range.count }
+        let own = min(shards[rank].count, Self.sliceBlocks) * Block.size
         received = (0..<subtrees.map(\.count).max()!).map { number in
             let others = subtrees.indices.count { $0 != rank && number < subtrees[$0].count }
             return executor.state(others, own)
@@ -156,21 +158,35 @@ struct GradientReduction {
         }
     }
 
-    /// Gives the other ranks their shards, and gets this one's.
-    func exchange(_ partials: [Matrix<State>]) {
+    /// How many slices the largest shard has.
+    var slices: Int { (shards.map(\.count).max()! + Self.sliceBlocks - 1) / Self.sliceBlocks }
+
+    /// The blocks of a slice of a rank's shard; of a small shard none.
+    private func slice(_ number: Int, of rank: Int) -> Range<Int> {
+        let first = shards[rank].lowerBound + number * Self.sliceBlocks
+        return (first..<first + Self.sliceBlocks).clamped(to: shards[rank])
+    }
+    func slice(_ number: Int) -> Range<Int> { slice(number, of: communicator.rank) }
+
+    /// Gives the other ranks a slice of their shards, and gets one of this rank's.
+    func exchange(slice: Int, of partials: [Matrix<State>]) {
+        let parts = shards.indices.map { rank in
+            Self.runs(blocks[self.slice(slice, of: rank)]).map { Self.bytes($0, partials[0].elementSize) }
+        }
         for (number, buffer) in received.enumerated() {
             let own = subtrees[communicator.rank]
             let first = number < own.count ? own[number].lowerBound - self.own.lowerBound : 0
             communicator.scatter(
-                partials[first].base, bytes(partials[first]),
-                from: subtrees.indices.filter { number < subtrees[$0].count },
+                partials[first].base, parts, from: subtrees.indices.filter { number < subtrees[$0].count },
                 into: buffer.all.base)
         }
     }
 
-    /// Sums blocks of this rank's shard to the end, into the first partial gradient.
-    func sumShard(_ partials: [Matrix<State>], _ range: Range<Int>, on executor: some Executor) {
-        var place = blocks[shard.lowerBound..<range.lowerBound].reduce(0) { $0 + $1.range.count }
+    /// Sums blocks of a slice of this rank's shard to the end, into the first partial gradient.
+    func sum(_ range: Range<Int>, slice: Int, of partials: [Matrix<State>], on executor: some Executor) {
+        let slice = self.slice(slice)
+        let width = blocks[slice].reduce(0) { $0 + $1.range.count }
+        var place = blocks[slice.lowerBound..<range.lowerBound].reduce(0) { $0 + $1.range.count }
         for block in blocks[range] {
             var leaves: [Range<Int>: Matrix<State>] = [:]
             for (number, buffer) in received.enumerated() {
@@ -180,7 +196,7 @@ struct GradientReduction {
                         leaves[trees[number]] = partials[trees[number].lowerBound - own.lowerBound].elements(
                             block.range)
                     } else {
-                        let start = row * buffer.all.columns + place
+                        let start = row * width + place
                         leaves[trees[number]] = buffer.all.elements(start..<start + block.range.count)
                         row += 1
                     }
@@ -207,13 +223,36 @@ struct GradientReduction {
     // MARK: Parameters and losses
 
     /// Gives all ranks what each has of its shard.
-    func gather(_ matrix: Matrix<State>) { communicator.allGather(matrix.base, bytes(matrix)) }
+    func gather(_ matrix: Matrix<State>) {
+        let parts = parts.map { $0.map { Self.bytes($0, matrix.elementSize) } }
+        communicator.allGather(matrix.base, parts)
+    }
 
     /// The same of numbers on the host, those too that this training leaves as they are.
     func gather(_ values: inout [Float]) {
         if communicator.ranks == 1 { return }
         let parts = wholes.map { [Self.bytes($0, MemoryLayout<Float>.size)] }
         values.withUnsafeMutableBytes { communicator.allGather($0.baseAddress!, parts) }
+    }
+
+    /// Gives the first rank what each has; nil on the others.
+    func collect(_ store: ParameterStore) -> Parameters? {
+        if communicator.ranks == 1 { return store.host }
+        precondition(store.all.elementSize == MemoryLayout<Float>.size, "numbers as the host has them")
+        var values = communicator.isFirst ? store.host : nil
+        for sender in 1..<communicator.ranks {
+            let part = Self.bytes(wholes[sender], MemoryLayout<Float>.size)
+            let parts = [[part]] + Array(repeating: [], count: communicator.ranks - 1)
+            func exchange(_ place: UnsafeMutableRawPointer) {
+                communicator.scatter(store.all.base, parts, from: [sender], into: place)
+            }
+            if values == nil {
+                exchange(store.all.base)
+            } else {
+                values!.values.withUnsafeMutableBytes { exchange($0.baseAddress! + part.lowerBound) }
+            }
+        }
+        return values
     }
 
     /// The same of [slots, rows of a batch, width] on the host, of which each rank has its rows.
@@ -229,10 +268,6 @@ struct GradientReduction {
             }
             if !bytes.isEmpty { communicator.allGather(bytes.baseAddress!, parts) }
         }
-    }
-
-    private func bytes(_ matrix: Matrix<State>) -> [[Range<Int>]] {
-        parts.map { $0.map { Self.bytes($0, matrix.elementSize) } }
     }
 
     private static func bytes(_ elements: Range<Int>, _ size: Int) -> Range<Int> {

@@ -85,10 +85,10 @@ package final class TrainingPass<E: Executor>: TrainingSession {
         each(.optimizer, of: reduction.blocks.indices) { [reduction] blocks, executor in
             reduction.sumOwn(partials, blocks, on: executor)
         }
-        if reduction.communicator.ranks > 1 {
-            reduction.exchange(partials)
-            each(.optimizer, of: reduction.shard) { [reduction] blocks, executor in
-                reduction.sumShard(partials, blocks, on: executor)
+        for slice in 0..<(reduction.communicator.ranks > 1 ? reduction.slices : 0) {
+            reduction.exchange(slice: slice, of: partials)
+            each(.optimizer, of: reduction.slice(slice)) { [reduction] blocks, executor in
+                reduction.sum(blocks, slice: slice, of: partials, on: executor)
             }
         }
         pool.run { [workers, packed, gradient, parameters, reduction] number in
@@ -176,6 +176,8 @@ package final class TrainingPass<E: Executor>: TrainingSession {
         if what != .parameters { reduction.gather(&values.values) }
         return values
     }
+
+    package func collect(_ what: Trained) -> Parameters? { reduction.collect(store(what)) }
 
     /// Memory that is never written takes none: of the moments a rank has its shard's alone.
     package func write(_ values: Parameters, to what: Trained) {

@@ -139,6 +139,8 @@ public protocol TrainingSession: EvaluationSession {
     ///   - decay: λ, for the parameters that decay.
     func update(_ step: AdamStep, decay: Double)
     func read(_ what: Trained) -> Parameters
+    /// The same on the first rank alone; on the others, which give it what they have, nil.
+    func collect(_ what: Trained) -> Parameters?
     func write(_ values: Parameters, to what: Trained)
     /// Runs a step with its parts timed, and finds what the device could do at most; nil where the backend cannot tell.
     func profile(_ step: () -> Void) -> StepProfile?
@@ -146,6 +148,7 @@ public protocol TrainingSession: EvaluationSession {
 
 extension TrainingSession {
     public func write(_ parameters: Parameters) { write(parameters, to: .parameters) }
+    public func collect(_ what: Trained) -> Parameters? { read(what) }
     public func profile(_ step: () -> Void) -> StepProfile? { nil }
 }
 
