@@ -24,8 +24,9 @@ build: setup
 	$(SWIFT) build -c release --product feedback $(FLAGS)
 
 # The MPI that is there, Open MPI before others; MPI=mpich chooses, as pkg-config calls it.
+WITH_MPI = mpi=$$(Makefiles/mpi.sh $(MPI)) && MPI=$$mpi $(SWIFT) build --product feedback --traits MPI $(FLAGS)
 mpi: setup
-	@mpi=$$(Makefiles/mpi.sh $(MPI)) && MPI=$$mpi $(SWIFT) build -c release --product feedback --traits MPI $(FLAGS)
+	@$(WITH_MPI) -c release
 	@echo "Start with: mpirun -n 2 $(FEEDBACK) train … (2 ranks; --hostfile FILE names the machines)"
 
 # Without Tiny Shakespeare the demo learns to run programs in its head: see Data/Tasks/VariableAssignment.swift.
@@ -74,6 +75,12 @@ browser: test
 	Tests/Browser/check.sh $(TESTED)
 notebook: test
 	Tests/Interoperability/notebook.sh $(TESTED)
+
+# The command over two and four ranks: the same bytes, and one line for what cannot go on.
+.PHONY: ranks
+ranks: setup
+	@$(WITH_MPI)
+	Tests/Cluster/ranks.sh .build/debug/feedback
 
 lint:
 	$(SWIFT) format lint --strict --recursive Package.swift Sources Tests
