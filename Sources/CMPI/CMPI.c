@@ -120,9 +120,11 @@ static const double patience = 600;
 static const char *absence(const MPI_Request *requests, const int *peers, int count) {
     int length = snprintf(
         line, sizeof line, "rank %d on %s: nothing for %.0f minutes from rank", rank, machine, patience / 60);
-    for (int i = 0; i < count && length + 16 < (int)sizeof line; i++)
-        if (requests[i] != MPI_REQUEST_NULL && (i == 0 || peers[i] != peers[i - 1]))
-            length += snprintf(line + length, sizeof line - (size_t)length, " %d", peers[i]);
+    for (int i = 0; i < count && length + 16 < (int)sizeof line; i++) {
+        int isNew = requests[i] != MPI_REQUEST_NULL;
+        for (int j = 0; j < i && isNew; j++) isNew = requests[j] == MPI_REQUEST_NULL || peers[j] != peers[i];
+        if (isNew) length += snprintf(line + length, sizeof line - (size_t)length, " %d", peers[i]);
+    }
     return line;
 }
 
