@@ -4,9 +4,12 @@
 #ifdef MPI
 
 #include <mpi.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 static int rank, ranks;
 static char machine[MPI_MAX_PROCESSOR_NAME];
@@ -80,6 +83,22 @@ const char *ranks_finish(void) {
     return NULL;
 }
 
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+int ranks_first_to_fail(void) {
+    int preceded = 0;
+    MPI_Request request;
+    for (int other = rank + 1; other < ranks; other++)
+        if (MPI_Isend(NULL, 0, MPI_BYTE, other, 1, MPI_COMM_WORLD, &request) == MPI_SUCCESS) MPI_Request_free(&request);
+    for (double start = now(); rank > 0 && !preceded && now() - start < 2; usleep(1000))
+        MPI_Iprobe(MPI_ANY_SOURCE, 1, MPI_COMM_WORLD, &preceded, MPI_STATUS_IGNORE);
+    return !preceded;
+}
+
 void ranks_abort(int status) {
     MPI_Abort(MPI_COMM_WORLD, status);
     abort();
@@ -93,14 +112,45 @@ static const int64_t part = 1 << 30;
 static int parts(int64_t count) { return (int)((count + part - 1) / part); }
 static int least(int64_t a, int64_t b) { return (int)(a < b ? a : b); }
 
-static const char *wait(MPI_Request *requests, int count) {
-    MPI_Status *statuses = malloc((size_t)count * sizeof *statuses);
-    int error = MPI_Waitall(count, requests, statuses);
-    for (int i = 0; error == MPI_ERR_IN_STATUS && i < count; i++)
-        if (statuses[i].MPI_ERROR != MPI_SUCCESS && statuses[i].MPI_ERROR != MPI_ERR_PENDING)
-            error = statuses[i].MPI_ERROR;
+// For how many seconds nothing may come of any rank. A rank may be reading its text, or saving, for long. MPI itself waits for
+// ever for one that hangs, or whose machine is out of reach.
+static const double patience = 600;
+
+// Says which ranks have not come.
+static const char *absence(const MPI_Request *requests, const int *peers, int count) {
+    int length = snprintf(
+        line, sizeof line, "rank %d on %s: nothing for %.0f minutes from rank", rank, machine, patience / 60);
+    for (int i = 0; i < count && length + 16 < (int)sizeof line; i++) {
+        int isNew = requests[i] != MPI_REQUEST_NULL;
+        for (int j = 0; j < i && isNew; j++) isNew = requests[j] == MPI_REQUEST_NULL || peers[j] != peers[i];
+        if (isNew) length += snprintf(line + length, sizeof line - (size_t)length, " %d", peers[i]);
+    }
+    return line;
+}
+
+// Waits for requests that are to or from these ranks.
+static const char *wait(MPI_Request *requests, const int *peers, int count) {
+    int *done = malloc((size_t)count * sizeof *done + 1), left = count, error = MPI_SUCCESS;
+    MPI_Status *statuses = malloc((size_t)count * sizeof *statuses + 1);
+    const char *failed = NULL;
+    double waited = 0;
+    for (double before = now(), time; left > 0 && !failed; before = time) {
+        int some = 0;
+        error = MPI_Testsome(count, requests, &some, done, statuses);
+        for (int i = 0; error == MPI_ERR_IN_STATUS && i < some; i++)
+            if (statuses[i].MPI_ERROR != MPI_SUCCESS) error = statuses[i].MPI_ERROR;
+        if (error != MPI_SUCCESS) failed = failure("MPI_Testsome", error);
+        left -= some;
+        time = now();
+        // The time in which this process was stopped itself does not count.
+        waited = some > 0 ? 0 : waited + (time - before < 1 ? time - before : 1);
+        if (waited > patience) failed = absence(requests, peers, count);
+        // Ranks may share a core.
+        if (some == 0) sched_yield();
+    }
+    free(done);
     free(statuses);
-    return error == MPI_SUCCESS ? NULL : failure("MPI_Waitall", error);
+    return failed;
 }
 
 const char *ranks_exchange(
@@ -109,18 +159,24 @@ const char *ranks_exchange(
     for (int i = 0; i < sends; i++) capacity += parts(sent[i].count);
     for (int i = 0; i < receives; i++) capacity += parts(received[i].count);
     MPI_Request *requests = malloc((size_t)capacity * sizeof *requests + 1);
+    int *peers = malloc((size_t)capacity * sizeof *peers + 1);
     for (const ranks_piece *piece = received; piece < received + receives; piece++)
-        for (int64_t at = 0; at < piece->count && error == MPI_SUCCESS; at += part)
+        for (int64_t at = 0; at < piece->count && error == MPI_SUCCESS; at += part) {
+            peers[count] = piece->rank;
             error = MPI_Irecv(
                 (char *)to + piece->offset + at, least(piece->count - at, part), MPI_BYTE, piece->rank, 0,
                 MPI_COMM_WORLD, &requests[count++]);
+        }
     for (const ranks_piece *piece = sent; piece < sent + sends; piece++)
-        for (int64_t at = 0; at < piece->count && error == MPI_SUCCESS; at += part)
+        for (int64_t at = 0; at < piece->count && error == MPI_SUCCESS; at += part) {
+            peers[count] = piece->rank;
             error = MPI_Isend(
                 (const char *)from + piece->offset + at, least(piece->count - at, part), MPI_BYTE, piece->rank, 0,
                 MPI_COMM_WORLD, &requests[count++]);
-    const char *failed = error == MPI_SUCCESS ? wait(requests, count) : failure("MPI_Isend", error);
+        }
+    const char *failed = error == MPI_SUCCESS ? wait(requests, peers, count) : failure("MPI_Isend", error);
     free(requests);
+    free(peers);
     return failed;
 }
 

@@ -358,12 +358,12 @@ extension RunConfiguration {
 
 extension Communicator {
     /// Throws where something differs from rank to rank that must not.
-    func agree(_ texts: KeyValuePairs<String, String>) throws {
+    package func agree(_ texts: KeyValuePairs<String, String>) throws {
         for (what, text) in texts {
             let all = allGather(Array(text.utf8))
             if let other = all.firstIndex(where: { $0 != all[0] }) {
                 throw ConfigurationError(
-                    "rank \(other) has another \(what) than rank 0; give every machine the same command, files and program"
+                    "rank \(other) differs from rank 0 in its \(what); give every machine the same command, files and program"
                 )
             }
         }
@@ -388,6 +388,13 @@ func stepsOfStages(
 private func digest(_ streams: [TokenStream]) throws -> String {
     var hash = SHA256()
     for stream in streams { try stream.add(to: &hash) }
+    return hash.text
+}
+
+/// The same of a file.
+package func digest(of file: URL) throws -> String {
+    var hash = SHA256()
+    hash.update(data: try Data(contentsOf: file, options: .alwaysMapped))
     return hash.text
 }
 

@@ -23,6 +23,7 @@ struct Feedback: AsyncParsableCommand {
             let arguments = ProcessInfo.processInfo.arguments.dropFirst()
             var command: any ParsableCommand
             do { command = try await asyncParseAsRoot(Array(arguments)) } catch {
+                Ranks.letFirstSpeak()
                 let message = message(for: error)
                 guard exitCode(for: error) == .validationFailure, let better = suggestion(message, arguments) else {
                     throw error

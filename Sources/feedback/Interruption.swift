@@ -2,8 +2,8 @@ import Dispatch
 import Foundation
 import Synchronization
 
-/// Turns the first Ctrl-C, request to terminate, closed terminal or warning of a batch system (SIGUSR1) into a wish to stop; the
-/// second stops at once. A reader of the output that goes away ends nothing.
+/// Turns the first Ctrl-C, request to terminate, closed terminal or warning of a batch system (SIGUSR1, or SIGUSR2, which Open
+/// MPI's mpirun hands on) into a wish to stop; the second stops at once. A reader of the output that goes away ends nothing.
 final class Interruption: Sendable {
     private let received = Atomic<Int32>(0)
 
@@ -21,7 +21,7 @@ final class Interruption: Sendable {
         // A queue of its own gets a thread of its own: with one core, work keeps the only one of the global queues.
         let queue = DispatchQueue(label: "interruption")
         _ = Foundation.signal(SIGPIPE, SIG_IGN)
-        for number in [SIGINT, SIGTERM, SIGHUP, SIGUSR1] {
+        for number in [SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2] {
             let before = Foundation.signal(number, SIG_IGN)
             // Under nohup a closed terminal means nothing.
             if number == SIGHUP && unsafeBitCast(before, to: Int.self) == unsafeBitCast(SIG_IGN, to: Int.self) {

@@ -14,6 +14,21 @@ struct Ranks {
     var count: Int { communicator.ranks }
     var isFirst: Bool { communicator.isFirst }
 
+    /// Throws where the ranks are not the same program.
+    func checkProgram() throws {
+        guard count > 1, let program = Bundle.main.executableURL else { return }
+        try communicator.agree(["program": digest(of: program)])
+    }
+
+    /// Of what all ranks say before they have begun together, the first one's is enough: the launcher ends the others meanwhile.
+    static func letFirstSpeak() {
+        let environment = ProcessInfo.processInfo.environment
+        let ranks = ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID"].compactMap {
+            environment[$0].flatMap(Int.init)
+        }
+        if let rank = ranks.first, rank > 0 { sleep(2) }
+    }
+
     /// What the run is shared among, as a person reads it; nil for one process.
     func summary(_ configuration: RunConfiguration, rows: Int) -> String? {
         if count == 1 { return nil }
@@ -36,7 +51,10 @@ func threads(_ count: Int) -> String { "\(count) thread\(count == 1 ? "" : "s")"
             let all = ProcessInfo.processInfo.activeProcessorCount
             guard ranks_launched() > 1 else { return Ranks(communicator: OneProcess(), machines: 1, cores: all) }
             var place = ranks_place()
-            if let failure = ranks_start(&place) { throw ConfigurationError(String(cString: failure)) }
+            if let failure = ranks_start(&place) {
+                letFirstSpeak()
+                throw ConfigurationError(String(cString: failure))
+            }
             // Who is not kept to some of them shares all cores with the other ranks here.
             let isBound = all < ProcessInfo.processInfo.processorCount
             return Ranks(
@@ -49,14 +67,22 @@ func threads(_ count: Int) -> String { "\(count) thread\(count == 1 ? "" : "s")"
             if count > 1 { _ = ranks_finish() }
         }
 
-        /// Ends all ranks for an error, with one line: the first rank's own, where it has met the same.
+        /// Ends all ranks for an error.
         func fail(_ error: any Error) throws -> Never {
             if count == 1 || error is ExitCode { throw error }
-            if !isFirst { sleep(2) }
-            FileHandle.standardError.write(
-                Data((isFirst ? "Error: \(error)\n" : "Error: rank \(communicator.rank): \(error)\n").utf8))
-            ranks_abort(1)
+            end(isFirst ? "\(error)" : "rank \(communicator.rank): \(error)")
         }
+    }
+
+    /// Ends all ranks with one line, of however many cannot go on.
+    private func end(_ reason: String) -> Never {
+        if ranks_first_to_fail() != 0 {
+            FileHandle.standardError.write(Data("Error: \(reason)\n".utf8))
+        } else {
+            // Another rank ends this one.
+            sleep(30)
+        }
+        ranks_abort(1)
     }
 
     /// The ranks of MPI's world.
@@ -109,13 +135,9 @@ func threads(_ count: Int) -> String { "\(count) thread\(count == 1 ? "" : "s")"
         private func exchange(
             _ from: UnsafeRawPointer, _ sent: [ranks_piece], _ to: UnsafeMutableRawPointer, _ received: [ranks_piece]
         ) {
-            guard let failure = ranks_exchange(from, sent, Int32(sent.count), to, received, Int32(received.count))
-            else {
-                return
+            if let failure = ranks_exchange(from, sent, Int32(sent.count), to, received, Int32(received.count)) {
+                end("\(String(cString: failure)); go on with --resume when all machines are there")
             }
-            FileHandle.standardError.write(
-                Data("Error: \(String(cString: failure)); go on with --resume when all machines are there\n".utf8))
-            ranks_abort(1)
         }
     }
 #else
@@ -125,6 +147,7 @@ func threads(_ count: Int) -> String { "\(count) thread\(count == 1 ? "" : "s")"
             let environment = ProcessInfo.processInfo.environment
             for name in ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"] {
                 if let count = environment[name].flatMap(Int.init), count > 1 {
+                    letFirstSpeak()
                     throw ConfigurationError(
                         "this program was built without MPI, and \(count) of it would each train alone; build it with make mpi"
                     )

@@ -85,6 +85,7 @@ struct Train: AsyncParsableCommand {
 
     /// One rank's part: the first alone writes and tells.
     private func run(_ ranks: Ranks) async throws {
+        try ranks.checkProgram()
         let start = ContinuousClock.now
         let quiet = quiet || !ranks.isFirst
         var console = Console(quiet: quiet)

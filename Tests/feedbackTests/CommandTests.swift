@@ -198,7 +198,7 @@ final class Workplace {
         }
     }
 
-    @Test(arguments: [SIGINT, SIGTERM, SIGUSR1, SIGHUP])
+    @Test(arguments: [SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGHUP])
     func interruptedRunsSaveAndGoOn(signal: Int32) throws {
         // Where the tests run under nohup, the command would, too.
         _ = Foundation.signal(SIGHUP, SIG_DFL)

@@ -22,6 +22,8 @@ int ranks_launched(void);
 const char *ranks_start(ranks_place *place);
 /// Ends; all ranks wait for one another.
 const char *ranks_finish(void);
+/// Whether this rank, which cannot go on, is to say why: the lowest of those that call this within two seconds.
+int ranks_first_to_fail(void);
 /// Ends every rank's process at once, with this exit status, whatever it is doing.
 _Noreturn void ranks_abort(int status);
 
