@@ -33,7 +33,6 @@ import Testing
             if let index = arguments.firstIndex(of: flag) { arguments.removeSubrange(index...index + 1) }
             return arguments + [flag, value]
         }
-        let before = try FileManager.default.contentsOfDirectory(atPath: place.url.path).sorted()
         let cases: [([String], String)] = [
             (with("--data", "missing.txt"), "there is no data set or file missing.txt"),
             (with("--data", "empty.txt"), "is empty"), (with("--data", "latin1.txt"), "is not UTF-8 text"),
@@ -81,6 +80,7 @@ import Testing
             (with("--data", "copy") + ["--validation", "text.txt"], "leave out --validation"),
             (with("--data", "lines.jsonl"), "has no text \"text\" in line 1; give --field: body"),
             (with("--data", "lines.jsonl") + ["--field", "name"], "has no text \"name\" in line 1"),
+            (with("--data", "copy") + ["--sample-prompt", "a"], "samples of copy are sequences of its own"),
             (with("--lessons", "0:1-3"), "lessons is for a task's fresh sequences"),
             (with("--data", "copy") + ["--lessons", "0:3-1"], "start:difficulty pairs"),
             (["evaluate", "run", "--data", "text.txt", "--split", "test"], "has no test part"),
@@ -118,16 +118,6 @@ import Testing
             (["benchmark", "generate", "--d-model", "65536", "--layers", "1000"], "of memory; this machine has"),
             (["data", "fetch", "nothing"], "there is no data set nothing"),
         ]
-        for (arguments, message) in cases {
-            let outcome = try place.run(arguments)
-            #expect(outcome.status == 1, "\(arguments): \(outcome.status) \(outcome.errors)")
-            #expect(outcome.output.isEmpty, "\(arguments)")
-            let lines = outcome.errors.split(separator: "\n")
-            #expect(
-                lines.count == 1 && lines[0].hasPrefix("Error: ") && lines[0].contains(message),
-                "\(arguments): \(outcome.errors)")
-            let after = try FileManager.default.contentsOfDirectory(atPath: place.url.path).sorted()
-            #expect(after == before, "\(arguments) left something behind")
-        }
+        for (arguments, message) in cases { try place.expectRefusal(of: arguments, message) }
     }
 }

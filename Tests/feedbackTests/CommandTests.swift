@@ -40,7 +40,7 @@ final class Workplace {
     }
 
     func run(
-        _ arguments: [String], environment: [String: String] = [:], executable: URL = command
+        _ arguments: [String], environment: [String: String] = [:], input: URL? = nil, executable: URL = command
     ) throws -> Outcome {
         let process = process(arguments, environment: environment)
         process.executableURL = executable
@@ -49,7 +49,7 @@ final class Workplace {
         )
         for file in [output, errors] { try Data().write(to: file) }
         defer { for file in [output, errors] { try? FileManager.default.removeItem(at: file) } }
-        process.standardInput = FileHandle.nullDevice
+        process.standardInput = try input.map { try FileHandle(forReadingFrom: $0) } ?? FileHandle.nullDevice
         process.standardOutput = try FileHandle(forWritingTo: output)
         process.standardError = try FileHandle(forWritingTo: errors)
         try process.run()
@@ -71,6 +71,19 @@ final class Workplace {
     /// Trains for so many steps into a folder.
     func train(_ folder: String, steps: Int = 30, _ more: [String] = []) throws -> Outcome {
         try run(["train"] + small + ["--steps", "\(steps)", "--output", folder] + more)
+    }
+
+    /// Expects exit status 1, one line that has this in it, nothing on standard output, and nothing left behind.
+    func expectRefusal(of arguments: [String], _ message: String, input: URL? = nil) throws {
+        let before = try FileManager.default.contentsOfDirectory(atPath: url.path).sorted()
+        let outcome = try run(arguments, input: input)
+        #expect(outcome.status == 1 && outcome.output.isEmpty, "\(arguments): \(outcome.status) \(outcome.errors)")
+        let lines = outcome.errors.split(separator: "\n", omittingEmptySubsequences: false)
+        #expect(
+            lines.count == 2 && lines[0].hasPrefix("Error: ") && lines[0].contains(message) && lines[1].isEmpty,
+            "\(arguments): \(outcome.errors)")
+        let after = try FileManager.default.contentsOfDirectory(atPath: url.path).sorted()
+        #expect(after == before, "\(arguments) left something behind")
     }
 }
 
