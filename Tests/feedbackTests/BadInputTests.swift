@@ -120,4 +120,78 @@ import Testing
         ]
         for (arguments, message) in cases { try place.expectRefusal(of: arguments, message) }
     }
+
+    /// The same of texts from several places, of prompts, and of tokenizers' files.
+    @Test func badTextsGetOneClearLine() throws {
+        let place = try Workplace()
+        #expect(try place.train("run", steps: 2).status == 0)
+        #expect(try place.train("bpe", steps: 2, ["--tokenizer", "bpe", "--vocabulary-size", "262"]).status == 0)
+        func write(_ name: String, _ text: String) throws {
+            try Data(text.utf8).write(to: place.url.appending(path: name))
+        }
+        // The last is the cache, which keeps what standard input has had.
+        for folder in ["none", "mixed", "feedback"] {
+            try FileManager.default.createDirectory(
+                at: place.url.appending(path: folder), withIntermediateDirectories: true)
+        }
+        for name in ["latin1.txt", "mixed/latin1.txt"] {
+            try Data([0x61, 0xff]).write(to: place.url.appending(path: name))
+        }
+        for (name, text) in [
+            ("empty.txt", ""), ("greek.txt", "αβγ"), ("mixed/a.txt", "a text"),
+            ("cut.jsonl", "{\"text\": \"a\"}\n{\"text"),
+            ("array.jsonl", "[1]"), ("number.jsonl", "{\"text\": 1, \"a\\nb\": \"x\"}"), ("blank.jsonl", "\n \n"),
+            ("surrogate.jsonl", "{\"text\": \"\\ud800\"}"), ("deep.jsonl", String(repeating: "[", count: 100_000)),
+        ] { try write(name, text) }
+        let own = try String(
+            contentsOf: place.url.appending(path: "bpe/checkpoints/step-00000002/tokenizer.json"), encoding: .utf8)
+        for (number, (part, other)) in [
+            ("\"type\":\"BPE\"", "\"type\":\"Unigram\""), ("\"dropout\":null", "\"dropout\":0.1"),
+            ("\"byte_fallback\":false", "\"byte_fallback\":true"),
+            ("\"add_prefix_space\":false", "\"add_prefix_space\":true"),
+            ("\"merges\":[", "\"merges\":[\"a b\","), ("\"vocab\":{", "\"vocab\":{\"\\n\":261,"),
+            ("\"post_processor\":null", "\"post_processor\":{\"type\":\"a\\nb\"}"), ("}", ""),
+        ].enumerated() {
+            #expect(own.contains(part))
+            try write("\(number).json", own.replacingOccurrences(of: part, with: other))
+        }
+        #expect(mkfifo(place.url.appending(path: "pipe").path, 0o600) == 0)
+
+        func train(_ data: String, _ more: String...) -> [String] {
+            ["train"] + place.small.map { $0 == "text.txt" ? data : $0 } + ["--steps", "2", "--output", "new"] + more
+        }
+        func prompt(_ file: String) -> [String] { ["generate", "run", "--prompt-file", file] }
+        let cases: [([String], String)] = [
+            (train("text.txt,missing.txt"), "there is no data set or file missing.txt"),
+            (train("text.txt,latin1.txt"), "latin1.txt is not UTF-8 text"), (train(","), "is empty"),
+            (train("text.txt,copy"), "there is no data set or file copy"),
+            (train("text.txt,pipe"), "pipe: it is not a file"), (train("none"), "there is no file in"),
+            (train("mixed"), "mixed/latin1.txt is not UTF-8 text"), (train("cut.jsonl"), "is not JSON in line 2"),
+            (train("array.jsonl"), "every line must be an object"), (train("number.jsonl"), "give --field: a b"),
+            (train("blank.jsonl"), "is empty"), (train("surrogate.jsonl"), "half of a surrogate pair"),
+            (train("deep.jsonl"), "nested deeper"), (train("text.txt,cut.jsonl"), "is not JSON in line 2"),
+            (train("text.txt", "--validation", "latin1.txt"), "is not UTF-8 text"),
+            (train("text.txt", "--validation", "none"), "there is no file in"),
+            (train("text.txt", "--validation", "cut.jsonl"), "is not JSON in line 2"),
+            (train("text.txt", "--validation", "copy"), "there is no data set or file copy"),
+            (train("text.txt", "--validation", "-"), "standard input is empty"),
+            (train("-"), "standard input is empty"), (["evaluate", "run", "--data", "-"], "standard input is empty"),
+            (prompt("missing.txt"), "cannot read"), (prompt("latin1.txt"), "is not UTF-8 text"),
+            (prompt("empty.txt"), "the prompt is empty"), (prompt("none"), "it is not a file"),
+            (prompt("pipe"), "it is not a file"), (prompt("greek.txt"), "(U+03B1)"),
+            (prompt("-"), "the prompt is empty"),
+            (train("text.txt", "--tokenizer", "0.json"), "is of a kind that is not known here"),
+            (train("text.txt", "--tokenizer", "1.json"), "its model's dropout is not known here"),
+            (train("text.txt", "--tokenizer", "2.json"), "its model's byte_fallback is not known here"),
+            (train("text.txt", "--tokenizer", "3.json"), "has add_prefix_space"),
+            (train("text.txt", "--tokenizer", "4.json"), "its merge 0 is not of two tokens"),
+            (train("text.txt", "--tokenizer", "5.json"), "cannot be used"),
+            (train("text.txt", "--tokenizer", "6.json"), "its post_processor a b is not known here"),
+            (train("text.txt", "--tokenizer", "7.json"), "is not a tokenizer"),
+            (train("text.txt", "--tokenizer", "./pipe"), "it is not a file"),
+        ]
+        for (arguments, message) in cases { try place.expectRefusal(of: arguments, message) }
+        try place.expectRefusal(of: train("-"), "is not UTF-8", input: place.url.appending(path: "latin1.txt"))
+        try place.expectRefusal(of: prompt("-"), "is not UTF-8", input: place.url.appending(path: "latin1.txt"))
+    }
 }
