@@ -170,6 +170,8 @@ import Testing
             (train("array.jsonl"), "every line must be an object"), (train("number.jsonl"), "give --field: a b"),
             (train("blank.jsonl"), "is empty"), (train("surrogate.jsonl"), "half of a surrogate pair"),
             (train("deep.jsonl"), "nested deeper"), (train("text.txt,cut.jsonl"), "is not JSON in line 2"),
+            (train("text.txt", "--field", "text"), "text.txt has none; leave it out"),
+            (train("copy", "--field", "text"), "field is for .jsonl files, of which copy has none"),
             (train("text.txt", "--validation", "latin1.txt"), "is not UTF-8 text"),
             (train("text.txt", "--validation", "none"), "there is no file in"),
             (train("text.txt", "--validation", "cut.jsonl"), "is not JSON in line 2"),

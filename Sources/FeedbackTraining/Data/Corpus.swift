@@ -90,6 +90,9 @@ struct TrainingData {
         let fresh = configuration.sequences == nil ? task?.task : nil
         try configuration.checkLessons(fresh)
         if let task { try configuration.checkSamplePrompt(task) }
+        if configuration.field != nil, (corpus as? TextCorpus)?.hasFields != true {
+            throw ConfigurationError("field is for .jsonl files, of which \(corpus.name) has none; leave it out")
+        }
         let source: any Corpus = configuration.sequences.flatMap { task?.with(training: $0) } ?? corpus
         let stream = fresh == nil ? try source.stream(.training, tokenizer) : nil
         self.stream = stream
