@@ -1,6 +1,7 @@
 # make demo                trains a small model on Tiny Shakespeare and lets it write: about two minutes after the build
 # make test                every test, in debug and in release
 # make fuzz SECONDS=600    damaged files and requests of every kind; SEED=2 for others, KIND=… for one, INPUT=… again
+# make mpi                 a command that trains over ranks as well: mpirun -n 2 .build/release/feedback train …
 # make sanitize            tests with the compiler's checks of addresses, of undefined behaviour and of threads
 #
 # All install what is missing first. What remains to be had beforehand is a Swift toolchain, 6.2 or newer.
@@ -14,13 +15,18 @@ BREW := $(shell brew --prefix)
 FLAGS = -Xcc -I$(BREW)/include -Xlinker -L$(BREW)/lib
 endif
 
-.PHONY: setup build demo test fuzz sanitize browser notebook lint interoperability clean
+.PHONY: setup build mpi demo test fuzz sanitize browser notebook lint interoperability clean
 
 setup:
 	@Makefiles/setup.sh
 
 build: setup
 	$(SWIFT) build -c release --product feedback $(FLAGS)
+
+# The MPI that is there, Open MPI before others; MPI=mpich chooses, as pkg-config calls it.
+mpi: setup
+	@mpi=$$(Makefiles/mpi.sh $(MPI)) && MPI=$$mpi $(SWIFT) build -c release --product feedback --traits MPI $(FLAGS)
+	@echo "Start with: mpirun -n 2 $(FEEDBACK) train … (2 ranks; --hostfile FILE names the machines)"
 
 # Without Tiny Shakespeare the demo learns to run programs in its head: see Data/Tasks/VariableAssignment.swift.
 demo: build

@@ -12,6 +12,8 @@ let page = [
     "settings.js", "view.js", "watch.js", "weights.js",
 ]
 
+let mpi = TargetDependencyCondition.when(traits: ["MPI"])
+
 let package = Package(
     name: "swift-feedback-transformer",
     platforms: [.macOS(.v15)],
@@ -23,6 +25,7 @@ let package = Package(
         .library(name: "FeedbackServer", targets: ["FeedbackServer"]),
         .executable(name: "feedback", targets: ["feedback"]),
     ],
+    traits: [.trait(name: "MPI", description: "Training over ranks, on one machine or several: see `make mpi`")],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
         .package(url: "https://github.com/apple/swift-crypto", "3.12.3"..<"5.0.0"),
@@ -36,6 +39,12 @@ let package = Package(
     targets: [
         .target(name: "COneDNN", linkerSettings: [.linkedLibrary("dnnl")]),
         .target(name: "CKernels"),
+        // Open MPI's or MPICH's flags, of which a build without the trait needs none.
+        .systemLibrary(
+            name: "MPI", pkgConfig: Context.environment["MPI"] ?? "ompi-c", providers: [.apt(["libopenmpi-dev"])]),
+        .target(
+            name: "CMPI", dependencies: [.target(name: "MPI", condition: mpi)],
+            cSettings: [.define("MPI", .when(traits: ["MPI"]))]),
         .target(name: "FeedbackTransformer", swiftSettings: strict),
         .target(
             name: "FeedbackEngine", dependencies: ["COneDNN", "CKernels", "FeedbackTransformer"], swiftSettings: strict),
@@ -75,6 +84,7 @@ let package = Package(
                 "FeedbackRuns",
                 "FeedbackTraining",
                 "FeedbackTransformer",
+                .target(name: "CMPI", condition: mpi),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], swiftSettings: strict),
         .testTarget(

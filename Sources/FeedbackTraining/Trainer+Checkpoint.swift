@@ -29,21 +29,40 @@ extension Trainer {
         return Dictionary(uniqueKeysWithValues: pairs)
     }
 
-    /// Writes everything that going on needs into a folder that exists.
-    func write(into folder: URL) throws {
-        let folderNow = modelFolder
-        guard folderNow.model.parameters.values.allSatisfy(\.isFinite) else {
+    /// What a checkpoint has of the session, from all ranks.
+    struct Snapshot {
+        let folder: ModelFolder
+        let moments: (first: Parameters, second: Parameters)
+        let memory: CarriedMemory?
+    }
+
+    /// Saves a checkpoint where there is a folder. All ranks call it.
+    @discardableResult
+    public func save(in folder: RunFolder?) throws -> URL? {
+        let snapshot = try snapshot()
+        return try folder?.save(self, snapshot)
+    }
+
+    func snapshot() throws -> Snapshot {
+        let folder = modelFolder
+        guard folder.model.parameters.values.allSatisfy(\.isFinite) else {
             throw TrainingError(
                 step: step, what: "a parameter is not finite",
                 learningRate: schedule.learningRate(step: step), gradientNorm: lastGradientNorm,
                 lastGradientNorm: lastGradientNorm)
         }
-        try folderNow.write(into: folder)
+        return Snapshot(
+            folder: folder, moments: (session.read(.firstMoment), session.read(.secondMoment)),
+            memory: configuration.streams == true ? session.carriedMemory : nil)
+    }
+
+    /// Writes everything that going on needs into a folder that exists.
+    func write(_ snapshot: Snapshot, into folder: URL) throws {
+        try snapshot.folder.write(into: folder)
         let moments =
-            session.read(.firstMoment).tensors(prefix: "m.") + session.read(.secondMoment).tensors(prefix: "v.")
+            snapshot.moments.first.tensors(prefix: "m.") + snapshot.moments.second.tensors(prefix: "v.")
         try Safetensors.write(moments, to: folder.appending(path: "optimizer.safetensors"))
-        if configuration.streams == true {
-            let memory = session.carriedMemory
+        if let memory = snapshot.memory {
             let tensors = memory.vectors.enumerated().map { index, values in
                 Safetensors.Tensor(
                     name: "memory.\(index)", shape: [memory.slots, batchSize, configuration.dModel], values: values[...]
@@ -77,11 +96,17 @@ extension Trainer {
     ///   - corpus: the data that it was trained on, wherever that is now.
     ///   - asked: its own configuration, where it is nil; of another only what is `changeable` may differ. The run's folder has
     ///     it from then on.
-    public convenience init(resuming run: RunFolder, corpus: some Corpus, asked: RunConfiguration? = nil) throws {
+    ///   - communicator: the processes that train together; they may be more or fewer than before.
+    public convenience init(
+        resuming run: RunFolder, corpus: some Corpus, asked: RunConfiguration? = nil,
+        communicator: any Communicator = OneProcess()
+    ) throws {
         let own = try run.configuration()
         let configuration = asked ?? own
         let newest = RunFolder.newestCheckpoint(of: run.url)
-        try self.init(configuration, corpus: corpus, tokenizer: try newest.flatMap(configuration.tokenizer(in:)))
+        try self.init(
+            configuration, corpus: corpus, backend: configuration.backend(communicator),
+            tokenizer: try newest.flatMap(configuration.tokenizer(in:)))
         guard let checkpoint = newest else { return }
         let file = checkpoint.appending(path: "training.json")
         let state: State
@@ -137,7 +162,7 @@ extension Trainer {
         try enter(stage: state.stage)
         try loader.resume(at: state.loader)
         if self.configuration.streams == true { try resumeMemory(checkpoint.appending(path: "memory.safetensors")) }
-        if configuration != own { try run.write(self.configuration) }
+        if configuration != own, communicator.isFirst { try run.write(self.configuration) }
     }
 
     private func resumeMemory(_ url: URL) throws {

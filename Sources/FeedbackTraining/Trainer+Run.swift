@@ -34,9 +34,9 @@ extension Trainer {
     /// far is saved too. Where validation or a sample is not finite, training, whose own loss is, goes on with a warning.
     ///
     /// - Parameters:
-    ///   - folder: where checkpoints and metrics go; nowhere where nil.
+    ///   - folder: where checkpoints and metrics go; nowhere where nil. Of several ranks, the first one's.
     ///   - report: called with everything that happens.
-    ///   - shouldStop: asked after every step; a run that stops early saves a checkpoint first.
+    ///   - shouldStop: asked after every step, on every rank; a run that stops early saves a checkpoint first.
     @discardableResult
     public func run(
         in folder: RunFolder? = nil, report: (TrainingEvent) -> Void = { _ in }, shouldStop: () -> Bool = { false }
@@ -57,6 +57,9 @@ extension Trainer {
                 return nil
             }
         }
+        let communicator = backend.communicator
+        try communicator.agree(["checkpoint": digest(model.parameters, step: step)])
+        let saves = communicator.any(folder != nil)
         try folder?.begin(self)
         defer { folder?.end() }
         do {
@@ -72,14 +75,16 @@ extension Trainer {
                     }
                 }
                 let ends = ending != nil
-                if ends || step % configuration.sampleInterval == 0,
+                if communicator.isFirst, ends || step % configuration.sampleInterval == 0,
                     let text = try unlessNotFinite("a sample's output", { try sample() })
                 {
                     try emit(.sample(step: step, text))
                 }
-                let stops = !ends && shouldStop()
-                if let folder, ends || stops || isBest || step % configuration.checkpointInterval == 0 {
-                    try emit(.checkpoint(step: step, try folder.save(self)))
+                let stops = !ends && communicator.any(shouldStop())
+                if saves, ends || stops || isBest || step % configuration.checkpointInterval == 0,
+                    let saved = try save(in: folder)
+                {
+                    try emit(.checkpoint(step: step, saved))
                 }
                 if stops { return .stopped }
             }

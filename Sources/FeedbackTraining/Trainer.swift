@@ -51,16 +51,16 @@ public final class Trainer {
     ///   - asked: the settings.
     ///   - corpus: what to train on.
     ///   - backend: what computes; where nil, as the configuration has it.
-    public convenience init(_ asked: RunConfiguration, corpus: some Corpus, backend: (any Backend)? = nil) throws {
-        try self.init(asked, corpus: corpus, backend: backend, tokenizer: nil)
+    ///   - communicator: the processes that train together, where no backend is given.
+    public convenience init(
+        _ asked: RunConfiguration, corpus: some Corpus, backend: (any Backend)? = nil,
+        communicator: any Communicator = OneProcess()
+    ) throws {
+        try self.init(asked, corpus: corpus, backend: backend ?? asked.backend(communicator), tokenizer: nil)
     }
 
-    /// - Parameters:
-    ///   - backend: as above.
-    ///   - own: the tokenizer, where the run has one already.
-    init(
-        _ asked: RunConfiguration, corpus: some Corpus, backend: (any Backend)? = nil, tokenizer own: Tokenizer?
-    ) throws {
+    /// - Parameter own: the tokenizer, where the run has one already.
+    init(_ asked: RunConfiguration, corpus: some Corpus, backend: any Backend, tokenizer own: Tokenizer?) throws {
         try asked.validate()
         tokenizer = try own ?? asked.makeTokenizer(corpus)
         var configuration = asked
@@ -84,8 +84,11 @@ public final class Trainer {
         loaders = data.loaders
         let tokensPerStep = configuration.sequenceLength * configuration.batchSize * configuration.accumulate
         stepsPerEpoch = data.stream.map { max(1, $0.count / tokensPerStep) }
-        let backend = backend ?? configuration.backend
         self.backend = backend
+        var shared = configuration
+        shared.threads = 1
+        try backend.communicator.agree(
+            ["settings": shared.yaml(), "tokenizer": "\(tokenizer.vocabularySize)", "data": dataDigest])
         modelConfiguration = configuration.model(vocabulary: tokenizer.vocabularySize)
         try modelConfiguration.validate()
         for loader in loaders { try backend.checkFit(modelConfiguration, configuration.shape(loader)) }
@@ -107,7 +110,7 @@ public final class Trainer {
                     let shape = configuration.shape(loaders[stage])
                     return try Self.secondsPerStep(
                         configuration, stage == 0 ? session : try backend.training(model, shape), optimizer,
-                        loaders[stage], atMost: Double(seconds) / 50)
+                        loaders[stage], atMost: Double(seconds) / 50, backend.communicator)
                 }
             }
         if configuration.seconds != nil { configuration.steps = totalSteps }
@@ -129,15 +132,16 @@ public final class Trainer {
     /// A step's time on this machine, from some at a learning rate of 0, which leave everything as it was.
     private static func secondsPerStep(
         _ configuration: RunConfiguration, _ session: any TrainingSession, _ optimizer: AdamOptimizer,
-        _ loader: any BatchLoader, atMost longest: Double
+        _ loader: any BatchLoader, atMost longest: Double, _ communicator: any Communicator
     ) throws -> Double {
         var (loader, optimizer) = (loader, optimizer)
         let batches = Array(repeating: try loader.next(), count: configuration.accumulate)
         func time() -> Double {
-            seconds {
-                _ = session.gradient(of: batches, dropout: configuration.dropout(step: 0))
-                _ = optimizer.update(session, learningRate: 0)
-            }
+            communicator.first(
+                seconds {
+                    _ = session.gradient(of: batches, dropout: configuration.dropout(step: 0))
+                    _ = optimizer.update(session, learningRate: 0)
+                })
         }
         // The first touches memory and prepares products.
         _ = time()
@@ -352,6 +356,20 @@ extension RunConfiguration {
     }
 }
 
+extension Communicator {
+    /// Throws where something differs from rank to rank that must not.
+    func agree(_ texts: KeyValuePairs<String, String>) throws {
+        for (what, text) in texts {
+            let all = allGather(Array(text.utf8))
+            if let other = all.firstIndex(where: { $0 != all[0] }) {
+                throw ConfigurationError(
+                    "rank \(other) has another \(what) than rank 0; give every machine the same command, files and program"
+                )
+            }
+        }
+    }
+}
+
 /// The steps of a run whose stages begin at these steps, in so many seconds; at least one.
 func stepsOfStages(
     within seconds: Double, starts: [Int], secondsPerStep: (_ stage: Int) throws -> Double
@@ -370,5 +388,17 @@ func stepsOfStages(
 private func digest(_ streams: [TokenStream]) throws -> String {
     var hash = SHA256()
     for stream in streams { try stream.add(to: &hash) }
-    return hash.finalize().map { String(format: "%02x", $0) }.joined()
+    return hash.text
+}
+
+/// The same of parameters at a step.
+func digest(_ parameters: Parameters, step: Int) -> String {
+    var hash = SHA256()
+    hash.update(data: Data("\(step)".utf8))
+    parameters.values.withUnsafeBytes { hash.update(bufferPointer: $0) }
+    return hash.text
+}
+
+extension SHA256 {
+    fileprivate var text: String { finalize().map { String(format: "%02x", $0) }.joined() }
 }

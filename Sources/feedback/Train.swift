@@ -79,19 +79,26 @@ struct Train: AsyncParsableCommand {
     }
 
     func run() async throws {
+        let ranks = try Ranks.start()
+        do { try await run(ranks) } catch { try ranks.fail(error) }
+    }
+
+    /// One rank's part: the first alone writes and tells.
+    private func run(_ ranks: Ranks) async throws {
         let start = ContinuousClock.now
+        let quiet = quiet || !ranks.isFirst
         var console = Console(quiet: quiet)
-        let store = record ? try ifPossible(&console) { try history.store() } : nil
-        let (trainer, folder) = try await prepare(&console)
-        defer { folder.end() }
+        let store = record && ranks.isFirst ? try ifPossible(&console) { try history.store() } : nil
+        let (trainer, folder) = try await prepare(ranks, &console)
+        defer { folder?.end() }
         let interruption = Interruption {
             var console = Console(quiet: quiet)
             console.print("\nfinishing the step and saving; Ctrl-C again stops at once")
         }
         var progress = TrainingProgress(trainer)
-        progress.begin(folder.url, console: &console)
-        let watchers = try Watchers(self, trainer, folder.url.standardizedFileURL, store, &console)
-        if watchers.recorder != nil {
+        if let folder { progress.begin(folder.url, ranks, console: &console) }
+        let watchers = try folder.map { try Watchers(self, trainer, $0.url.standardizedFileURL, store, &console) }
+        if watchers?.recorder != nil {
             let flag = history.path.map { " --runs \($0)" } ?? ""
             console.print("watch it in a browser: feedback serve --dashboard\(flag)")
         }
@@ -99,20 +106,23 @@ struct Train: AsyncParsableCommand {
         do {
             ending = try trainer.run(in: folder) { event in
                 progress.show(event, console: &console)
-                watchers.record(event, &console)
+                watchers?.record(event, &console)
             } shouldStop: {
                 interruption.signal != nil || maxTime.map { ContinuousClock.now - start >= $0.duration } ?? false
             }
         } catch {
-            watchers.recorder?.end(.failed, failure: "\(error)")
+            watchers?.recorder?.end(.failed, failure: "\(error)")
             throw error
         }
-        watchers.recorder?.end(ending == .stopped ? .interrupted : .finished)
-        progress.end(ending, folder.url, console: &console)
-        // A reader that has gone away takes nothing from the run.
-        if let newest = RunFolder.newestCheckpoint(of: folder.url) {
-            do { try printResult(newest.relativePath) } catch is ExitCode {}
+        watchers?.recorder?.end(ending == .stopped ? .interrupted : .finished)
+        if let folder {
+            progress.end(ending, folder.url, console: &console)
+            // A reader that has gone away takes nothing from the run.
+            if let newest = RunFolder.newestCheckpoint(of: folder.url) {
+                do { try printResult(newest.relativePath) } catch is ExitCode {}
+            }
         }
+        ranks.finish()
         if ending == .stopped, let status = interruption.exitStatus { throw ExitCode(status) }
     }
 
@@ -126,10 +136,10 @@ struct Train: AsyncParsableCommand {
     }
 
     /// The run as it begins or goes on, its folder taken: flags before environment before file before preset.
-    private func prepare(_ console: inout Console) async throws -> (Trainer, RunFolder) {
+    private func prepare(_ ranks: Ranks, _ console: inout Console) async throws -> (Trainer, RunFolder?) {
         if let resume {
             let folder = try RunFolder(opening: try history.folder(of: resume))
-            try folder.lock()
+            if ranks.isFirst { try folder.lock() }
             let own = try folder.configuration()
             var asked = own
             try settings.apply(to: &asked)
@@ -140,30 +150,36 @@ struct Train: AsyncParsableCommand {
                     "the run \(resume) has \(setting.name) \(setting.text(own) ?? "unset"), not "
                         + "\(setting.text(asked) ?? "unset"); leave the flag out, or start a new run with --init")
             }
-            let trainer = try Trainer(resuming: folder, corpus: try await load(asked, &console), asked: asked)
+            let trainer = try Trainer(
+                resuming: folder, corpus: try await load(asked, &console), asked: asked,
+                communicator: ranks.communicator)
             for name in ["steps", "threads"] {
                 let setting = try Setting.named(name)
                 guard let now = setting.text(trainer.configuration), now != setting.text(own) else { continue }
                 console.print(
                     "\(name): \(now) from here on; further steps differ in their bits from those without the change")
             }
-            return (trainer, folder)
+            return (trainer, ranks.isFirst ? folder : nil)
         }
         var configuration = preset.map(RunConfiguration.init(preset:)) ?? RunConfiguration()
+        configuration.threads = ranks.cores
         let place = try `init`.map { try history.folder(of: $0) }
         let beginning = try place.map { try openModel($0) }
         if let (model, _) = beginning { configuration.takeSizes(of: model, at: place.map(modelFolder)) }
         if let file { try configuration.apply(contentsOf: URL(filePath: file)) }
         let environment = ProcessInfo.processInfo.environment
         try configuration.apply(environment: environment)
-        for (name, nearest) in RunConfiguration.unknown(in: environment) {
+        for (name, nearest) in RunConfiguration.unknown(in: environment) where ranks.isFirst {
             console.warn("note: \(name) is no setting; did you mean \(nearest)?")
         }
         try settings.apply(to: &configuration)
-        if let fallback = configuration.settlePrecision() { console.print(fallback) }
+        let fallback = configuration.settlePrecision()
+        if let fallback { console.print(fallback) }
+        if ranks.communicator.any(fallback != nil) { configuration.precision = .float32 }
         // A run can go on from anywhere.
         try configuration.makePathsAbsolute()
-        let trainer = try Trainer(configuration, corpus: try await load(configuration, &console))
+        let trainer = try Trainer(
+            configuration, corpus: try await load(configuration, &console), communicator: ranks.communicator)
         if let asked = trainer.configuration.vocabularySize, trainer.tokenizer.vocabularySize < asked {
             console.print(
                 "a vocabulary of \(grouped(trainer.tokenizer.vocabularySize)): no other pair of tokens is in the text twice"
@@ -175,9 +191,10 @@ struct Train: AsyncParsableCommand {
             if !fresh.isEmpty { console.print("new parameters: \(fresh.joined(separator: ", "))") }
             if !unused.isEmpty { console.print("parameters without a place: \(unused.joined(separator: ", "))") }
         }
-        let folder = try RunFolder(creating: outputFolder(), configuration: trainer.configuration)
+        let folder =
+            ranks.isFirst ? try RunFolder(creating: outputFolder(), configuration: trainer.configuration) : nil
         // What it begins with, nothing else in the folder says.
-        if beginning != nil { try folder.save(trainer) }
+        if beginning != nil { try trainer.save(in: folder) }
         return (trainer, folder)
     }
 

@@ -22,15 +22,16 @@ struct TrainingProgress {
         difficulty = trainer.difficulty
     }
 
-    func begin(_ folder: URL, console: inout Console) {
+    func begin(_ folder: URL, _ ranks: Ranks, console: inout Console) {
         let configuration = trainer.configuration
+        if let summary = ranks.summary(configuration, rows: trainer.batchSize) { console.print(summary) }
         console.print(
             "\(grouped(trainer.parameterCount)) parameters, \(configuration.memory.rawValue) memory; "
                 + "\(grouped(trainer.totalSteps)) steps of \(grouped(trainer.tokensPerStep)) tokens from "
                 + configuration.data
                 + (trainer.stepsPerEpoch.map { ", an epoch is \(grouped($0)) steps" } ?? ", drawn afresh")
                 + (difficulty.map { ", difficulty \($0.text)" } ?? "") + "; "
-                + "\(configuration.threads) thread\(configuration.threads == 1 ? "" : "s"), \(configuration.precision.rawValue)"
+                + "\(threads(configuration.threads)), \(configuration.precision.rawValue)"
         )
         console.print("run folder: \(folder.relativePath)")
         if trainer.ending != nil {

@@ -97,7 +97,7 @@ import Testing
         let run = try RunFolder(creating: folder, configuration: configuration)
         let trainer = try Trainer(configuration, corpus: corpus)
         for _ in 0..<2 { _ = try trainer.trainStep() }
-        let checkpoint = try run.save(trainer)
+        let checkpoint = try #require(try trainer.save(in: run))
         let expected = try trainer.trainStep().loss
         func drop(_ file: URL, _ isOf: @escaping (Substring) -> Bool) throws {
             let lines = try String(contentsOf: file, encoding: .utf8).split(separator: "\n")
@@ -139,7 +139,7 @@ import Testing
         let run = try RunFolder(creating: folder, configuration: configuration)
         let trainer = try Trainer(configuration, corpus: corpus)
         for _ in 0..<2 { _ = try trainer.trainStep() }
-        _ = try run.save(trainer)
+        try trainer.save(in: run)
         #expect {
             try Trainer(resuming: run, corpus: TextCorpus(name: "small", text: smallText + "a"))
         } throws: { "\($0)".contains("is not the data") }
@@ -158,7 +158,7 @@ import Testing
         let run = try RunFolder(creating: folder, configuration: configuration)
         let trainer = try Trainer(configuration, corpus: corpus)
         for _ in 0..<2 { _ = try trainer.trainStep() }
-        let file = try run.save(trainer).appending(path: "training.json")
+        let file = try #require(try trainer.save(in: run)).appending(path: "training.json")
         let state = try String(contentsOf: file, encoding: .utf8)
         let damaged = state.replacing(/"answers" : \d+/, with: "\"answers\" : \(Int.max)")
         #expect(damaged != state)
@@ -173,7 +173,7 @@ import Testing
         let run = try RunFolder(creating: folder, configuration: configuration)
         let trainer = try Trainer(configuration, corpus: corpus)
         for _ in 0..<2 { _ = try trainer.trainStep() }
-        let checkpoint = try run.save(trainer)
+        let checkpoint = try #require(try trainer.save(in: run))
         let loss = try trainer.trainStep().loss
         #expect(try Trainer(resuming: run, corpus: corpus).trainStep().loss == loss)
         let file = checkpoint.appending(path: "memory.safetensors")

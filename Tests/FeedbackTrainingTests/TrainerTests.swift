@@ -132,7 +132,7 @@ func smallConfiguration() -> RunConfiguration {
         #expect(RunFolder.newestCheckpoint(of: folder)?.lastPathComponent == "step-00000060")
         // As if the run had been killed between the best checkpoint and its link.
         trainer.best = (0, 55)
-        _ = try run.save(trainer)
+        try trainer.save(in: run)
         #expect(try target("best") == "step-00000055")
     }
 
@@ -162,7 +162,7 @@ func smallConfiguration() -> RunConfiguration {
         #expect(trainer.model.parameters.values == before)
         #expect(trainer.step == 2)
         // Nor is such a model ever saved.
-        #expect(throws: TrainingError.self) { try run.save(trainer) }
+        #expect(throws: TrainingError.self) { try trainer.save(in: run) }
         #expect(try Trainer(resuming: run, corpus: corpus).step == 2)
     }
 
@@ -189,7 +189,7 @@ func smallConfiguration() -> RunConfiguration {
         scaleKeys(1)
         let run = try RunFolder(creating: folder, configuration: trainer.configuration)
         defer { try? FileManager.default.removeItem(at: folder) }
-        _ = try run.save(trainer)
+        try trainer.save(in: run)
         let resumed = try Trainer(resuming: run, corpus: corpus)
         #expect(resumed.skips == 9)
         #expect(try trainer.trainStep().loss == resumed.trainStep().loss)
@@ -316,7 +316,7 @@ func smallConfiguration() -> RunConfiguration {
         let run = try RunFolder(creating: folder, configuration: trainer.configuration)
         defer { try? FileManager.default.removeItem(at: folder) }
         for _ in 0..<3 { _ = try trainer.trainStep() }
-        let checkpoint = try run.save(trainer)
+        let checkpoint = try #require(try trainer.save(in: run))
         let file = checkpoint.appending(path: name)
         let data = try Data(contentsOf: file)
         for damaged in [Data(), Data(data.prefix(data.count / 3)), Data(data.dropLast(2))] {
@@ -378,7 +378,7 @@ func smallConfiguration() -> RunConfiguration {
         let configuration = smallConfiguration()
         let run = try RunFolder(creating: folder, configuration: configuration)
         defer { try? FileManager.default.removeItem(at: folder) }
-        try run.save(try Trainer(configuration, corpus: corpus))
+        try Trainer(configuration, corpus: corpus).save(in: run)
         run.end()
         #expect { try RunFolder(creating: folder, configuration: configuration) } throws: {
             "\($0)".contains("is not empty")

@@ -17,8 +17,7 @@ public struct CPUBackend: Backend {
     public var decodingPrecision: DecodingPrecision
     /// Who computes products with packed weights, where not the fastest.
     package var products: CPUExecutor.Products?
-    /// What sums the gradients of workers.
-    package var reduction: any GradientReduction = OneMachine()
+    public var communicator: any Communicator = OneProcess()
 
     public init(
         threads: Int = 1, precision: Precision = .float32, decodingPrecision: DecodingPrecision = .float32
@@ -33,6 +32,12 @@ public struct CPUBackend: Backend {
         guard precision.isSupported else {
             throw ConfigurationError("this CPU does not compute in \(precision.rawValue); use --precision float32")
         }
+        // Of unequal ranks one may be without a row.
+        let threads = communicator.allGather([threads]).map { $0[0] }
+        guard GradientReduction.workers(threads, rows: shape.batchSize).allSatisfy({ !$0.isEmpty }) else {
+            throw ConfigurationError(
+                "\(threads.count) ranks cannot share a batch of \(shape.batchSize) rows; start fewer, or give a larger batch-size")
+        }
         return pass(model, shape, precision, training: true)
     }
     public func evaluation(_ model: FeedbackModel, _ shape: BatchShape) -> any EvaluationSession {
@@ -42,10 +47,12 @@ public struct CPUBackend: Backend {
     private func pass(
         _ model: FeedbackModel, _ shape: BatchShape, _ precision: Precision, training: Bool
     ) -> TrainingPass<CPUExecutor> {
+        let all = communicator.allGather([threads]).map { $0[0] }
+        let isShared = GradientReduction.workers(all, rows: shape.batchSize).allSatisfy { !$0.isEmpty }
         let pass = TrainingPass(
-            ParameterStore(model.parameters.table, executor: CPUExecutor()), shape, threads: threads,
-            training: training,
-            reduction: reduction
+            ParameterStore(model.parameters.table, executor: CPUExecutor()), shape,
+            threads: isShared ? threads : all.reduce(0, +), training: training,
+            communicator: isShared ? communicator : OneProcess()
         ) { [products] in CPUExecutor(precision, products: products ?? .best(precision)) }
         pass.write(model.parameters)
         return pass

@@ -74,3 +74,14 @@ struct DecodingWeights {
         for l in layers.indices { layers[l].positions = positions(maps.layers[l]) }
     }
 }
+
+extension Parameters {
+    /// A copy of a parameter's numbers for the decoder's kernels, in the shape of its matrix.
+    func buffer(of parameter: Parameter) -> Buffer<State> {
+        let buffer = decodingState(parameter.rows, parameter.columns)
+        values.withUnsafeBufferPointer { values in
+            buffer.all.floats.update(from: values.baseAddress! + parameter.offset, count: parameter.count)
+        }
+        return buffer
+    }
+}

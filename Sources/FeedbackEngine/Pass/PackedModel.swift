@@ -93,28 +93,32 @@ final class PackedModel<E: Executor>: Sendable {
     }
 
     /// One worker's share of turning the summed gradients of packed maps into gradients of the parameters, in place: what E3
-    /// calls unfolding, and dw of E9.
+    /// calls unfolding, and dw of E9; of those parameters that this process owns.
     func unfoldMaps(
-        _ gradient: ParameterStore, _ parameters: ParameterStore, _ executor: E, worker: Int, of workers: Int
+        _ gradient: ParameterStore, _ parameters: ParameterStore, _ executor: E, worker: Int, of workers: Int,
+        _ owns: (Parameter) -> Bool
     ) {
         // Maps of keys and values may share their norm, so they are all the first worker's.
         if worker == 0 {
-            for map in keyValue { unfold(map, gradient, parameters, executor) }
-            if configuration.memory == .feedback {
-                let da = gradient.matrix("transformer.weights")
+            for map in keyValue where owns(map.map.weight) { unfold(map, gradient, parameters, executor) }
+            if let weights = parameters.table["transformer.weights"], owns(weights) {
+                let da = gradient.matrix(weights)
                 da.values = layerWeightsBackward(da.values, weights: memoryWeights(parameters))
             }
         }
-        for index in stride(from: keyValue.count + worker, to: maps.count, by: workers) {
+        for index in stride(from: keyValue.count + worker, to: maps.count, by: workers)
+        where owns(maps[index].map.weight) {
             unfold(maps[index], gradient, parameters, executor)
         }
     }
 
     /// The same for positions (E5), when all maps are unfolded.
     func unfoldPositions(
-        _ gradient: ParameterStore, _ parameters: ParameterStore, _ executor: E, worker: Int, of workers: Int
+        _ gradient: ParameterStore, _ parameters: ParameterStore, _ executor: E, worker: Int, of workers: Int,
+        _ owns: (Parameter) -> Bool
     ) {
-        for index in stride(from: worker, to: layers.count, by: workers) {
+        for index in stride(from: worker, to: layers.count, by: workers)
+        where owns(layers[index].parameters.queryBias) {
             let layer = layers[index].parameters
             executor.unfoldPositions(
                 reachable(layer.embeddings, in: gradient), dBias: reachable(layer.positionBias, in: gradient),

@@ -12,6 +12,43 @@ import FeedbackTransformer
 // A `per-layer` model does step 3 for each layer, with m = x_l, before that layer's step 2, for all t at once. The backward
 // pass (Segment+Backward.swift) does 4, then 3 and 2 from the last t to the first, then 1.
 
+/// The sizes of a segment: T steps of a model, after up to `carry` memories carried over from the segment before.
+struct SegmentShape: Equatable, Sendable {
+    let model: ModelConfiguration
+    /// T.
+    let steps: Int
+    let carry: Int
+    /// M.
+    let window: Int
+
+    init(_ model: ModelConfiguration, _ batch: BatchShape) {
+        self.model = model
+        steps = batch.steps
+        window = min(batch.memoryWindow ?? .max, model.window)
+        carry = min(batch.carry, window)
+    }
+
+    /// Slots of a cache.
+    var slots: Int { carry + steps }
+    /// The farthest offset at which a step can see a memory.
+    var reach: Int { min(window, slots) }
+    var isRecurrent: Bool { model.isRecurrent }
+    /// Steps that run at once: one where the next needs its cache, else all.
+    var block: Int { isRecurrent ? 1 : steps }
+    /// Steps of a chunk: when its last block is done, what its steps add to the gradients of earlier memories is summed. They
+    /// are few, so that what they have written is still in the nearer caches.
+    var chunk: Int { isRecurrent ? min(steps, 8) : steps }
+    /// Steps of a span: chunks of up to 384 rows in all. When the last one is done, the gradients of weights are computed; each
+    /// is read and written then, and only then.
+    func span(rows: Int) -> Int { min(steps, chunk * max(1, 384 / (chunk * rows))) }
+    var caches: Int { model.caches }
+    /// Different memory vectors of a step: one that all layers see, or one a layer.
+    var vectors: Int { isRecurrent ? 1 : model.layers }
+    /// Rows that go through a segment together, at most. In the recurrence, enough that a product is not bound by reading its
+    /// weights, few enough that what is kept stays small; in a parallel pass all steps already fill a product.
+    var tileRows: Int { isRecurrent ? 16 : max(1, 512 / steps) }
+}
+
 /// Some rows of the batch, and what they carry from one segment to the next.
 final class Tile {
     /// Which rows of the batch.

@@ -10,6 +10,7 @@ extension TrainingPass {
                     let own = tile.vectors[vector].rows(slot * tile.rows.count..<(slot + 1) * tile.rows.count)
                     all.replaceSubrange(place, with: own.values.map(Float.init))
                 }
+                reduction.gather(&all, rows: shape.batchSize, width: width)
                 return all
             }
             return CarriedMemory(slots: slots, vectors: vectors)

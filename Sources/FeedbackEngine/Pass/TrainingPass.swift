@@ -3,8 +3,8 @@ import FeedbackTransformer
 /// Loss and gradients of a batch: the rows of the batch shared out over worker threads that meet only at the end.
 ///
 /// Each worker takes its rows, a tile at a time, through all T steps forward and backward, and adds up its own gradient;
-/// then the gradients are summed in the order of the workers. So the same seed, batch and number of threads give the
-/// same bits at every run.
+/// then the gradients are summed in the order of the workers, those of other processes too. So the same seed, batch and number of
+/// threads in all give the same bits at every run.
 package final class TrainingPass<E: Executor>: TrainingSession {
     package let shape: BatchShape
     let segmentShape: SegmentShape
@@ -13,33 +13,35 @@ package final class TrainingPass<E: Executor>: TrainingSession {
     let workers: [Worker<E>]
     let makeExecutor: () -> E
     private let packed: PackedModel<E>
-    private let reduction: any GradientReduction
+    let reduction: GradientReduction
     /// Adam's, for all workers; none where the pass only evaluates.
     private let moments: (m: ParameterStore, v: ParameterStore)?
 
     /// - Parameters:
     ///   - parameters: what to differentiate by, in executors' memory; the pass reads them, and `update` changes them.
     ///   - shape: of the batches.
-    ///   - threads: the workers to share the batch's rows, at most one a row.
+    ///   - threads: the workers of this process to share the batch's rows, at most one a row.
     ///   - training: whether there is a gradient; without, the pass takes less memory.
-    ///   - reduction: what sums the workers' gradients.
+    ///   - communicator: the processes that share a batch, each at least one row.
     ///   - makeExecutor: makes a worker's.
     package init(
         _ parameters: ParameterStore, _ shape: BatchShape, threads: Int, training: Bool = true,
-        reduction: any GradientReduction = OneMachine(), makeExecutor: @escaping () -> E
+        communicator: any Communicator = OneProcess(), makeExecutor: @escaping () -> E
     ) {
         precondition(threads > 0)
-        let (table, count) = (parameters.table, min(threads, shape.batchSize))
+        let table = parameters.table
         let segmentShape = SegmentShape(table.configuration, shape)
-        let executors = (0..<count).map { _ in makeExecutor() }
-        let packed = PackedModel(table, reach: segmentShape.reach, executor: executors[0])
-        let shares = split(table.trainable(reach: segmentShape.reach), into: count)
-        workers = executors.enumerated().map { number, executor in
+        let executor = makeExecutor()
+        let reduction = GradientReduction(
+            communicator, threads: threads, rows: shape.batchSize, table, reach: segmentShape.reach, executor: executor)
+        let executors = [executor] + reduction.own.dropFirst().map { _ in makeExecutor() }
+        let packed = PackedModel(table, reach: segmentShape.reach, executor: executor)
+        workers = zip(reduction.own, executors).map { number, executor in
             Worker(
-                segmentShape, rows: shape.batchSize * number / count..<shape.batchSize * (number + 1) / count,
-                packed: packed, parameters: parameters, executor: executor, training: training, share: shares[number])
+                segmentShape, rows: split(0..<shape.batchSize, number, of: reduction.count), packed: packed,
+                parameters: parameters, executor: executor, training: training)
         }
-        pool = WorkerPool(count: count)
+        pool = WorkerPool(count: workers.count)
         moments =
             training
             ? (ParameterStore(table, executor: executors[0]), ParameterStore(table, executor: executors[0])) : nil
@@ -69,35 +71,50 @@ package final class TrainingPass<E: Executor>: TrainingSession {
 
     package func gradient(of batches: [Batch], dropout: Dropout? = nil) -> CrossEntropySum {
         for batch in batches { check(batch) }
-        let own = batches.reduce(0) { count, batch in count + batch.targets.count { $0 >= 0 } }
-        let scale = 1 / Double(max(1, reduction.sum(targets: own)))
-        pool.run { [workers] number in
+        let targets = batches.reduce(0) { count, batch in count + batch.targets.count { $0 >= 0 } }
+        let scale = 1 / Double(max(1, targets))
+        pool.run { [workers, reduction] number in
             let worker = workers[number]
             worker.sum = CrossEntropySum()
-            for other in workers { for part in other.share { worker.gradient!.all.elements(part.range).clear() } }
+            for block in reduction.blocks { worker.gradient!.all.elements(block.range).clear() }
             for (index, batch) in batches.enumerated() {
                 worker.run(batch, scale: scale, dropout: dropout?.part(index))
             }
         }
-        pool.run { [workers, reduction] number in
-            let worker = workers[number]
-            worker.executor.timed(.optimizer) {
-                reduction.sum(workers.map(\.gradient!.all), worker.share.map(\.range), on: worker.executor)
+        let partials = workers.map(\.gradient!.all)
+        each(.optimizer, of: reduction.blocks.indices) { [reduction] blocks, executor in
+            reduction.sumOwn(partials, blocks, on: executor)
+        }
+        if reduction.communicator.ranks > 1 {
+            reduction.exchange(partials)
+            each(.optimizer, of: reduction.shard) { [reduction] blocks, executor in
+                reduction.sumShard(partials, blocks, on: executor)
             }
         }
-        pool.run { [workers, packed, gradient, parameters] number in
+        pool.run { [workers, packed, gradient, parameters, reduction] number in
             let executor = workers[number].executor
             executor.timed(.packing) {
-                packed.unfoldMaps(gradient, parameters, executor, worker: number, of: workers.count)
+                packed.unfoldMaps(gradient, parameters, executor, worker: number, of: workers.count, reduction.owns)
             }
         }
-        pool.run { [workers, packed, gradient, parameters] number in
+        pool.run { [workers, packed, gradient, parameters, reduction] number in
             let executor = workers[number].executor
             executor.timed(.packing) {
-                packed.unfoldPositions(gradient, parameters, executor, worker: number, of: workers.count)
+                packed.unfoldPositions(
+                    gradient, parameters, executor, worker: number, of: workers.count, reduction.owns)
             }
         }
-        return reduction.sum(sumOfLosses)
+        return reduction.sum(workers.map(\.sum))
+    }
+
+    /// Shares out blocks of parameters among the workers.
+    private func each(
+        _ phase: TrainingPhase, of blocks: Range<Int>, _ body: @Sendable (Range<Int>, E) -> Void
+    ) {
+        pool.run { [workers] number in
+            let executor = workers[number].executor
+            executor.timed(phase) { body(split(blocks, number, of: workers.count), executor) }
+        }
     }
 
     package func loss(of batch: Batch) -> CrossEntropySum {
@@ -106,10 +123,8 @@ package final class TrainingPass<E: Executor>: TrainingSession {
             workers[number].sum = CrossEntropySum()
             workers[number].run(batch, scale: nil, dropout: nil)
         }
-        return reduction.sum(sumOfLosses)
+        return reduction.sum(workers.map(\.sum))
     }
-
-    private var sumOfLosses: CrossEntropySum { workers.reduce(into: CrossEntropySum()) { $0 += $1.sum } }
 
     private func check(_ batch: Batch) {
         precondition(batch.steps == shape.steps && batch.rows == shape.batchSize, "the batch is of another shape")
@@ -118,30 +133,28 @@ package final class TrainingPass<E: Executor>: TrainingSession {
     // MARK: What follows a batch
 
     package func gradientNorm() -> Double {
-        pool.run { [workers, gradient] number in
+        pool.run { [workers, gradient, reduction] number in
             let worker = workers[number]
             worker.executor.timed(.optimizer) {
-                worker.squares = worker.share.reduce(0) {
-                    $0 + worker.executor.sumOfSquares(gradient.all.elements($1.range))
+                worker.squares = reduction.blocks[split(reduction.shard, number, of: workers.count)].map {
+                    worker.executor.sumOfSquares(gradient.all.elements($0.range))
                 }
             }
         }
-        return workers.reduce(0) { $0 + $1.squares }.squareRoot()
+        return reduction.communicator.allGather(workers.flatMap(\.squares)).joined().reduce(0, +).squareRoot()
     }
 
     package func update(_ step: AdamStep, decay: Double) {
         guard let moments else { preconditionFailure("a pass that evaluates has nothing to update") }
-        pool.run { [workers, gradient, parameters] number in
-            let worker = workers[number]
-            worker.executor.timed(.optimizer) {
-                for part in worker.share {
-                    worker.executor.adam(
-                        parameters.all.elements(part.range), gradient: gradient.all.elements(part.range),
-                        m: moments.m.all.elements(part.range), v: moments.v.all.elements(part.range), step: step,
-                        decay: part.decays ? decay : 0)
-                }
+        each(.optimizer, of: reduction.shard) { [reduction, gradient, parameters] blocks, executor in
+            for block in reduction.blocks[blocks] {
+                executor.adam(
+                    parameters.all.elements(block.range), gradient: gradient.all.elements(block.range),
+                    m: moments.m.all.elements(block.range), v: moments.v.all.elements(block.range), step: step,
+                    decay: block.decays ? decay : 0)
             }
         }
+        reduction.gather(parameters.all)
         parametersChanged()
     }
 
@@ -157,14 +170,21 @@ package final class TrainingPass<E: Executor>: TrainingSession {
         }
     }
 
-    package func read(_ what: Trained) -> Parameters { store(what).host }
+    /// Of what each rank has a shard of, the whole.
+    package func read(_ what: Trained) -> Parameters {
+        var values = store(what).host
+        if what != .parameters { reduction.gather(&values.values) }
+        return values
+    }
 
+    /// Memory that is never written takes none: of the moments a rank has its shard's alone.
     package func write(_ values: Parameters, to what: Trained) {
-        store(what).host = values
+        store(what).write(values, what == .parameters ? 0..<values.values.count : reduction.whole)
         if what == .parameters { parametersChanged() }
     }
 
     package func logits(_ inputs: [Int32]) -> [Float] {
+        precondition(reduction.communicator.ranks == 1, "each rank has its own rows alone")
         let batch = Batch(steps: shape.steps, rows: shape.batchSize, inputs: inputs, targets: inputs)
         let vocabulary = segmentShape.model.vocabulary
         var logits = Array(repeating: Float(0), count: inputs.count * vocabulary)
@@ -180,35 +200,5 @@ package final class TrainingPass<E: Executor>: TrainingSession {
             }
         }
         return logits
-    }
-}
-
-// MARK: Sums over workers and machines
-
-/// Sums what all workers have computed of a batch's loss and gradient, on however many machines, always in the same order.
-///
-/// It comes between the workers' sums and `PackedModel.unfold`, where gradients are still linear.
-package protocol GradientReduction: Sendable {
-    /// The machines that share a batch.
-    var ranks: Int { get }
-    /// The targets of all machines together: what the mean loss is the mean over.
-    func sum(targets: Int) -> Int
-    func sum(_ loss: CrossEntropySum) -> CrossEntropySum
-    /// One worker's part of the sum of all partial gradients, in the order of the workers, into this machine's first.
-    func sum(_ partials: [Matrix<State>], _ ranges: [Range<Int>], on executor: some Executor)
-}
-
-/// All workers are in this process.
-package struct OneMachine: GradientReduction {
-    package init() {}
-    package var ranks: Int { 1 }
-    package func sum(targets: Int) -> Int { targets }
-    package func sum(_ loss: CrossEntropySum) -> CrossEntropySum { loss }
-    package func sum(_ partials: [Matrix<State>], _ ranges: [Range<Int>], on executor: some Executor) {
-        for range in ranges {
-            for other in partials.dropFirst() {
-                executor.add(other.elements(range), accumulatingInto: partials[0].elements(range))
-            }
-        }
     }
 }

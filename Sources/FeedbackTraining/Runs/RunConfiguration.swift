@@ -184,7 +184,13 @@ public struct RunConfiguration: Equatable, Sendable {
     }
 
     /// What computes a run, where nothing else is asked for.
-    public var backend: any Backend { CPUBackend(threads: threads, precision: precision) }
+    public var backend: any Backend { backend(OneProcess()) }
+
+    func backend(_ communicator: any Communicator) -> any Backend {
+        var backend = CPUBackend(threads: threads, precision: precision)
+        backend.communicator = communicator
+        return backend
+    }
 
     /// Throws on settings that are each possible but do not go together.
     public func validate() throws(ConfigurationError) {
@@ -214,5 +220,49 @@ public struct RunConfiguration: Equatable, Sendable {
         precision = .float32
         return String(
             format: "bfloat16 products run at %.2f times float32's speed on this CPU; training in float32", gain)
+    }
+}
+
+/// What turns a run's text into tokens: a tokenizer that is made of the text, or one that is there.
+public enum TokenizerChoice: Equatable, Sendable {
+    case kind(Tokenizer.Kind)
+    /// The path of a `tokenizer.json`, or of the folder of a model or a run.
+    case file(String)
+
+    public static let characters = Self.kind(.characters)
+    public static let bytes = Self.kind(.bytes)
+    public static let words = Self.kind(.words)
+    public static let symbols = Self.kind(.symbols)
+    public static let bpe = Self.kind(.bpe)
+
+    static let choices = Tokenizer.Kind.allCases.map(\.rawValue).joined(separator: ", ")
+
+    /// What somebody has typed: a kind, or a path, which has a slash or a dot in it; nil where it is neither.
+    init?(_ text: String) {
+        if let kind = Tokenizer.Kind(rawValue: text) {
+            self = .kind(kind)
+        } else if text.contains("/") || text.contains(".") {
+            self = .file(text)
+        } else {
+            return nil
+        }
+    }
+
+    var text: String {
+        switch self {
+        case .kind(let kind): kind.rawValue
+        case .file(let path): path
+        }
+    }
+
+    /// The tokenizer in a file, or in the folder of a model or a run.
+    static func read(_ path: String) throws -> Tokenizer {
+        let url = URL(filePath: path)
+        var isFolder: ObjCBool = false
+        guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder), isFolder.boolValue else {
+            return try Tokenizer(contentsOf: url)
+        }
+        let model = RunFolder.bestCheckpoint(of: url) ?? RunFolder.newestCheckpoint(of: url) ?? url
+        return try Tokenizer(contentsOf: model.appending(path: "tokenizer.json"))
     }
 }

@@ -106,12 +106,11 @@ public final class RunFolder {
     }
 
     /// Saves a checkpoint, whole or not at all, then removes those that are neither the best nor among the newest.
-    @discardableResult
-    public func save(_ trainer: Trainer) throws -> URL {
+    func save(_ trainer: Trainer, _ snapshot: Trainer.Snapshot) throws -> URL {
         try metrics?.synchronize()
         let folder = checkpoint(trainer.step)
         try writeFolder(folder) { temporary in
-            try trainer.write(into: temporary)
+            try trainer.write(snapshot, into: temporary)
             try makeLink("last", to: folder)
         } whenThere: {
             try placeLink("last")

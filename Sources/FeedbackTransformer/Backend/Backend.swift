@@ -19,6 +19,68 @@ public protocol Backend: Sendable {
     func footprint(_ model: ModelConfiguration, _ shape: BatchShape) -> Double
     /// The bytes that the device has.
     var memoryCapacity: Double { get }
+    /// The processes among which a session shares its batches.
+    var communicator: any Communicator { get }
+}
+
+extension Backend {
+    public var communicator: any Communicator { OneProcess() }
+}
+
+/// The processes that train one model together, each with rows of its own of every batch: what MPI calls a communicator.
+///
+/// All ranks call the same methods in the same order, and of the same sizes. A rank that is lost is lost to all: the methods do not
+/// throw, the program ends.
+public protocol Communicator: Sendable {
+    /// This process's number, from 0.
+    var rank: Int { get }
+    var ranks: Int { get }
+    /// What every rank gives, in the order of ranks.
+    func allGather(_ own: [UInt8]) -> [[UInt8]]
+    /// Gives every other rank its parts of some numbers, and gets this rank's parts of theirs.
+    ///
+    /// - Parameters:
+    ///   - base: this rank's numbers.
+    ///   - parts: by rank, in bytes.
+    ///   - senders: who gives; the others only get.
+    ///   - received: where this rank's parts go: those of the first of the other senders, one after the other, then the next's.
+    func scatter(
+        _ base: UnsafeRawPointer, _ parts: [[Range<Int>]], from senders: [Int], into received: UnsafeMutableRawPointer)
+    /// Gives all other ranks this rank's parts of some numbers, and puts theirs in their place.
+    ///
+    /// - Parameters:
+    ///   - base: the numbers, on every rank.
+    ///   - parts: by rank, in bytes.
+    func allGather(_ base: UnsafeMutableRawPointer, _ parts: [[Range<Int>]])
+}
+
+extension Communicator {
+    public var isFirst: Bool { rank == 0 }
+
+    /// What every rank gives, in the order of ranks.
+    public func allGather<Number: BitwiseCopyable>(_ own: [Number]) -> [[Number]] {
+        if ranks == 1 { return [own] }
+        return allGather(own.withUnsafeBytes { Array($0) }).map { bytes in
+            bytes.withUnsafeBytes { Array($0.bindMemory(to: Number.self)) }
+        }
+    }
+
+    /// What the first rank gives.
+    public func first<Number: BitwiseCopyable>(_ value: Number) -> Number { allGather([value])[0][0] }
+    /// Whether any rank says so.
+    public func any(_ flag: Bool) -> Bool { allGather([flag]).contains([true]) }
+}
+
+/// One process has it all.
+public struct OneProcess: Communicator {
+    public init() {}
+    public var rank: Int { 0 }
+    public var ranks: Int { 1 }
+    public func allGather(_ own: [UInt8]) -> [[UInt8]] { [own] }
+    public func scatter(
+        _ base: UnsafeRawPointer, _ parts: [[Range<Int>]], from senders: [Int], into received: UnsafeMutableRawPointer
+    ) {}
+    public func allGather(_ base: UnsafeMutableRawPointer, _ parts: [[Range<Int>]]) {}
 }
 
 /// Predicts batches, one after the other. A session belongs to one thread at a time.
@@ -193,7 +255,7 @@ public struct CarriedMemory: Equatable, Sendable {
 }
 
 /// What cross-entropy (E10) adds up over the rows that have a target.
-public struct CrossEntropySum: Equatable, Sendable {
+public struct CrossEntropySum: Equatable, Sendable, BitwiseCopyable {
     /// In nats.
     public var loss = 0.0
     /// Rows that have a target.

@@ -1,3 +1,4 @@
+import FeedbackTransformer
 import Foundation
 
 /// Parameters, gradients, the residual stream and everything that is accumulated: `Float` on the CPU, `Double` in the
@@ -141,4 +142,62 @@ package final class Buffer<Role>: @unchecked Sendable {
     deinit { free(allocation) }
 
     package func rows(_ range: Range<Int>) -> Matrix<Role> { all.rows(range) }
+}
+
+/// One number for each parameter's value, in an executor's memory: the parameters themselves, a gradient, or an
+/// optimizer's state.
+package final class ParameterStore: Sendable {
+    package let table: ParameterTable
+    private let buffer: Buffer<State>
+
+    /// All zero.
+    package init(_ table: ParameterTable, executor: some Executor) {
+        self.table = table
+        buffer = executor.state(1, table.count)
+    }
+
+    /// All numbers, as one row of memory that lives as long as the store.
+    package var all: Matrix<State> { buffer.all }
+
+    /// A parameter's numbers in the shape of its matrix, in memory that lives as long as the store.
+    func matrix(_ parameter: Parameter) -> Matrix<State> {
+        buffer.all.elements(parameter.range).shaped(parameter.rows, parameter.columns)
+    }
+    func matrix(_ name: String) -> Matrix<State> { matrix(table.parameter(name)) }
+
+    /// A vector's numbers as one row, of a matrix's all of them.
+    func row(_ parameter: Parameter) -> Matrix<State> { buffer.all.elements(parameter.range) }
+
+    /// The numbers of the parameter of that name, row-major. Traps where the table has none.
+    package subscript(name: String) -> [Double] {
+        get { withExtendedLifetime(self) { matrix(name).values } }
+        set { withExtendedLifetime(self) { matrix(name).values = newValue } }
+    }
+
+    /// The numbers as the host has them, in float32.
+    package var host: Parameters {
+        get {
+            var parameters = Parameters(table)
+            withExtendedLifetime(self) {
+                parameters.values =
+                    all.elementSize == MemoryLayout<Float>.size
+                    ? Array(UnsafeBufferPointer(start: all.floats, count: all.count)) : all.values.map(Float.init)
+            }
+            return parameters
+        }
+        set { write(newValue, 0..<table.count) }
+    }
+
+    /// Takes the host's numbers of a range.
+    func write(_ host: Parameters, _ range: Range<Int>) {
+        precondition(host.table == table)
+        host.values.withUnsafeBufferPointer { values in
+            if all.elementSize == MemoryLayout<Float>.size {
+                (all.floats + range.lowerBound).update(
+                    from: values.baseAddress! + range.lowerBound, count: range.count)
+            } else {
+                for index in range { all[index] = Double(values[index]) }
+            }
+        }
+    }
 }
