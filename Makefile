@@ -1,6 +1,6 @@
 # make demo                trains a small model on Tiny Shakespeare and lets it write: about two minutes after the build
 # make test                every test, in debug and in release
-# make fuzz SECONDS=600    damaged files and requests of every kind; SEED=2 for others, INPUT=… for one again
+# make fuzz SECONDS=600    damaged files and requests of every kind; SEED=2 for others, KIND=… for one, INPUT=… again
 # make mpi                 a command that trains over ranks as well: mpirun -n 2 .build/release/feedback train …
 # make sanitize            tests with the compiler's checks of addresses, of undefined behaviour and of threads
 #
@@ -55,8 +55,8 @@ test: setup
 
 SECONDS ?= 60
 fuzz: setup
-	FEEDBACK_TEST_FUZZ_SECONDS=$(SECONDS) FEEDBACK_TEST_FUZZ_SEED=$(SEED) FEEDBACK_TEST_FUZZ_INPUT=$(INPUT) \
-		$(SWIFT) test $(RELEASE) --filter hostileInputs
+	FEEDBACK_TEST_FUZZ_SECONDS=$(SECONDS) FEEDBACK_TEST_FUZZ_SEED=$(SEED) FEEDBACK_TEST_FUZZ_KIND=$(KIND) \
+		FEEDBACK_TEST_FUZZ_INPUT=$(INPUT) $(SWIFT) test $(RELEASE) --filter hostileInputs
 
 # Each in a build of its own, over what is fast: operations, model, files, worker threads. Of what is undefined C
 # alone has much, and Swift's compiler no check on Linux. XCTest itself leaks. Left out is what takes a quarter of an hour so,

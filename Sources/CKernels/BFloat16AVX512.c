@@ -186,25 +186,9 @@ TARGET static void multiply_float12(const feedback_panels *panels, const feedbac
     multiply_in_steps(panels, product, 4);
 }
 
-feedback_kernels bfloat16_avx512_kernels(void) {
-    return (feedback_kernels){
-        .narrow = narrow,
-        .normalize = normalize,
-        .normalizeBackward = normalize_backward,
-        .rectifierBackward = rectifier_backward,
-        .addColumnSums = add_column_sums,
-        .drop = drop,
-        .append = append,
-        .scorePositions = score_positions,
-        .attend = attend,
-        .attendBackward = attend_backward,
-        .gatherSlots = gather_slots,
-        .gatherOffsets = gather_offsets,
-        .sumOffsets = sum_offsets,
-        .multiply = multiply,
-        .attendDecoding = attend_decoding,
-    };
-}
+#include "TrainingKernels.h"
+
+feedback_kernels bfloat16_avx512_kernels(void) { return training_kernels(); }
 
 feedback_kernels float12_avx512_kernels(void) { return (feedback_kernels){.multiply = multiply_float12}; }
 #endif

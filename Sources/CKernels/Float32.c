@@ -95,22 +95,6 @@ KERNEL static void gather_offsets(
     }
 }
 
-feedback_kernels float32_kernels(void) {
-    return (feedback_kernels){
-        .narrow = narrow,
-        .normalize = normalize,
-        .normalizeBackward = normalize_backward,
-        .rectifierBackward = rectifier_backward,
-        .addColumnSums = add_column_sums,
-        .drop = drop,
-        .append = append,
-        .scorePositions = score_positions,
-        .attend = attend,
-        .attendBackward = attend_backward,
-        .gatherSlots = gather_slots,
-        .gatherOffsets = gather_offsets,
-        .sumOffsets = sum_offsets,
-        .multiply = multiply,
-        .attendDecoding = attend_decoding,
-    };
-}
+#include "TrainingKernels.h"
+
+feedback_kernels float32_kernels(void) { return training_kernels(); }

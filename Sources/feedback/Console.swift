@@ -66,6 +66,28 @@ func visible(_ text: some StringProtocol) -> String {
     return String(shown)
 }
 
+extension StringProtocol {
+    /// How many columns of a terminal it takes: two for an emoji, and for a character that UAX #11 calls wide, as those of
+    /// Chinese, Japanese and Korean are.
+    var width: Int {
+        reduce(0) { width, character in
+            let scalars = character.unicodeScalars
+            let isWide = scalars.contains { scalar in
+                scalar.properties.isEmojiPresentation || scalar == "\u{fe0f}"
+                    || Self.wide.contains { $0.contains(scalar.value) }
+            }
+            return width + (isWide ? 2 : 1)
+        }
+    }
+
+    private static var wide: [ClosedRange<UInt32>] {
+        [
+            0x1100...0x115f, 0x2e80...0x303e, 0x3041...0xa4cf, 0xa960...0xa97c, 0xac00...0xd7a3, 0xf900...0xfaff,
+            0xfe30...0xfe6f, 0xff01...0xff60, 0xffe0...0xffe6, 0x20000...0x3fffd,
+        ]
+    }
+}
+
 /// Prints a result. Throws where it cannot be written whole; a reader that has gone away ends the program quietly.
 func printResult(_ text: String, terminator: String = "\n") throws {
     var bytes = Array((text + terminator).utf8)[...]

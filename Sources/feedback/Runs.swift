@@ -169,14 +169,14 @@ private func date(_ seconds: Double) -> String {
             locale: Locale(identifier: "en_US_POSIX"), timeZone: .current, calendar: Calendar(identifier: .gregorian)))
 }
 
-/// Rows in columns as wide as they need.
+/// Rows in columns as wide as they need on a terminal.
 private func table(_ header: [String]?, _ rows: [[String]]) -> String {
     let all = (header.map { [$0] } ?? []) + rows
     let columns = all.map(\.count).max() ?? 0
-    let widths = (0..<columns).map { column in all.map { $0.count > column ? $0[column].count : 0 }.max()! }
+    let widths = (0..<columns).map { column in all.map { $0.count > column ? $0[column].width : 0 }.max()! }
     return all.map { row in
         row.enumerated().map { column, text in
-            column == row.count - 1 ? text : text + String(repeating: " ", count: widths[column] - text.count)
+            column == row.count - 1 ? text : text + String(repeating: " ", count: widths[column] - text.width)
         }.joined(separator: "  ")
     }.joined(separator: "\n")
 }

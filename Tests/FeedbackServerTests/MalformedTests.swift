@@ -23,6 +23,18 @@ import Testing
         }
     }
 
+    /// What a message repeats of a request has an end, and no lines.
+    @Test func refusalsAreOneShortLine() async throws {
+        try await serve { client in
+            let name = "a\n\u{1b}[31m" + String(repeating: "x", count: 20_000)
+            let answer = try await client.complete(["model": "tiny", "prompt": "a", name: 1])
+            for member in ["message", "param"] {
+                let text = try #require(answer.error?[member]?.text)
+                #expect(text.contains("a  [31mxxx") && text.count < 1010 && !text.contains(where: \.isNewline))
+            }
+        }
+    }
+
     @Test func malformedRequestsAreRefused() async throws {
         try await serve { client in
             var random = RandomSource(seed: 12)

@@ -1,3 +1,4 @@
+import FeedbackTransformer
 import Foundation
 
 /// Why an input counts as a finding although it ended nothing.
@@ -5,8 +6,10 @@ struct Wrong: Error, CustomStringConvertible {
     let description: String
 }
 
-/// A server's refusal.
-struct Refused: Error {}
+/// A refusal, and what a server says with it.
+struct Refused: Error, CustomStringConvertible {
+    var description = ""
+}
 
 /// Sends bytes to a server of this machine and reads what it answers, up to the end. Throws where it refuses, or has failed.
 ///
@@ -48,5 +51,8 @@ func exchange(_ bytes: [UInt8], port: UInt16, isWhole: Bool) throws {
     }
     // 499 is for a client that is gone.
     if status >= 500 { throw Wrong(description: "status \(status)") }
-    if status >= 400 { throw Refused() }
+    if status >= 400 {
+        let body = answer.firstRange(of: Array("\r\n\r\n".utf8)).map { Array(answer[$0.upperBound...]) } ?? []
+        throw Refused(description: (try? JSON(parsing: body))?["error"]?["message"]?.text ?? "")
+    }
 }

@@ -2,10 +2,10 @@ import FeedbackTransformer
 import Foundation
 import Testing
 
-/// Whatever comes from outside, damaged in all ways that parsers break of, is read or refused: no trap, none over ten
-/// seconds, none over a gibibyte more than there was.
+/// Whatever comes from outside, damaged in all ways that parsers break of, is read, or refused in one line: no trap, none
+/// over ten seconds, none over a gibibyte more than there was.
 ///
-/// `make fuzz SECONDS=600` tries as many inputs as that time allows; an ordinary run of the tests tries some hundreds. Each
+/// `make fuzz SECONDS=600` tries as many inputs as that time allows, with `KIND=pytorch` of one kind only; an ordinary run of the tests tries some hundreds. Each
 /// lies on the disk while it is tried, in a process of its own: what ends that process is found there. What was found once
 /// and is mended belongs into `Corpus`, in the folder of its kind, and is tried first from then on.
 @Suite struct FuzzTests {
@@ -31,6 +31,8 @@ struct Fuzzer: Sendable {
     private let seed: UInt64
     /// How long; where nil, some rounds.
     private let seconds: Double?
+    /// The one kind of inputs to try.
+    private let kind: String?
     /// The one input to try.
     private let only: URL?
 
@@ -43,6 +45,7 @@ struct Fuzzer: Sendable {
         }
         seed = asked("SEED").flatMap(UInt64.init) ?? 1
         seconds = asked("SECONDS").flatMap(Double.init)
+        kind = asked("KIND")
         only = asked("INPUT").map { URL(filePath: $0) }
     }
 
@@ -51,7 +54,9 @@ struct Fuzzer: Sendable {
         let (file, standardError) = (open(log.path, O_WRONLY | O_CREAT | O_APPEND, 0o644), dup(STDERR_FILENO))
         dup2(file, STDERR_FILENO)
         defer { dup2(standardError, STDERR_FILENO) }
-        let subjects = try await Subject.all(in: url.appending(path: "place"))
+        let all = try await Subject.all(in: url.appending(path: "place"))
+        let subjects = kind.map { kind in all.filter { $0.name == kind } } ?? all
+        if subjects.isEmpty { throw Wrong(description: "\(kind ?? "") is none of the kinds \(all.map(\.name))") }
         try limitMemory()
         let found: Int = try await withCheckedThrowingContinuation { continuation in
             // A thread of its own: the server has those that async functions share.
@@ -64,6 +69,9 @@ struct Fuzzer: Sendable {
 
     private static let secondsOfOne: UInt32 = 10
     private static let memoryOfOne = 1 << 30
+    /// Of a message.
+    private static let lettersOfOne = 1200
+    private static func isControl(_ scalar: Unicode.Scalar) -> Bool { scalar.properties.generalCategory == .control }
 
     /// Whatever asks for more memory than that from now on, ends the process.
     private func limitMemory() throws {
@@ -114,6 +122,9 @@ struct Fuzzer: Sendable {
                     tallies[index].read += 1
                 } catch  where !(error is Wrong) {
                     tallies[index].refused += 1
+                    let message = "\(error)"
+                    guard message.count <= Self.lettersOfOne, !message.unicodeScalars.contains(where: Self.isControl)
+                    else { throw Wrong(description: "refused in other than one line: \(message.debugDescription)") }
                 }
                 if Self.peak - peak > Self.memoryOfOne {
                     throw Wrong(description: "\(Self.peak - peak) bytes of memory")

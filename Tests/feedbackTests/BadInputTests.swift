@@ -33,7 +33,6 @@ import Testing
             if let index = arguments.firstIndex(of: flag) { arguments.removeSubrange(index...index + 1) }
             return arguments + [flag, value]
         }
-        let before = try FileManager.default.contentsOfDirectory(atPath: place.url.path).sorted()
         let cases: [([String], String)] = [
             (with("--data", "missing.txt"), "there is no data set or file missing.txt"),
             (with("--data", "empty.txt"), "is empty"), (with("--data", "latin1.txt"), "is not UTF-8 text"),
@@ -81,6 +80,7 @@ import Testing
             (with("--data", "copy") + ["--validation", "text.txt"], "leave out --validation"),
             (with("--data", "lines.jsonl"), "has no text \"text\" in line 1; give --field: body"),
             (with("--data", "lines.jsonl") + ["--field", "name"], "has no text \"name\" in line 1"),
+            (with("--data", "copy") + ["--sample-prompt", "a"], "samples of copy are sequences of its own"),
             (with("--lessons", "0:1-3"), "lessons is for a task's fresh sequences"),
             (with("--data", "copy") + ["--lessons", "0:3-1"], "start:difficulty pairs"),
             (["evaluate", "run", "--data", "text.txt", "--split", "test"], "has no test part"),
@@ -118,16 +118,82 @@ import Testing
             (["benchmark", "generate", "--d-model", "65536", "--layers", "1000"], "of memory; this machine has"),
             (["data", "fetch", "nothing"], "there is no data set nothing"),
         ]
-        for (arguments, message) in cases {
-            let outcome = try place.run(arguments)
-            #expect(outcome.status == 1, "\(arguments): \(outcome.status) \(outcome.errors)")
-            #expect(outcome.output.isEmpty, "\(arguments)")
-            let lines = outcome.errors.split(separator: "\n")
-            #expect(
-                lines.count == 1 && lines[0].hasPrefix("Error: ") && lines[0].contains(message),
-                "\(arguments): \(outcome.errors)")
-            let after = try FileManager.default.contentsOfDirectory(atPath: place.url.path).sorted()
-            #expect(after == before, "\(arguments) left something behind")
+        for (arguments, message) in cases { try place.expectRefusal(of: arguments, message) }
+    }
+
+    /// The same of texts from several places, of prompts, and of tokenizers' files.
+    @Test func badTextsGetOneClearLine() throws {
+        let place = try Workplace()
+        #expect(try place.train("run", steps: 2).status == 0)
+        #expect(try place.train("bpe", steps: 2, ["--tokenizer", "bpe", "--vocabulary-size", "262"]).status == 0)
+        func write(_ name: String, _ text: String) throws {
+            try Data(text.utf8).write(to: place.url.appending(path: name))
         }
+        // The last is the cache, which keeps what standard input has had.
+        for folder in ["none", "mixed", "feedback"] {
+            try FileManager.default.createDirectory(
+                at: place.url.appending(path: folder), withIntermediateDirectories: true)
+        }
+        for name in ["latin1.txt", "mixed/latin1.txt"] {
+            try Data([0x61, 0xff]).write(to: place.url.appending(path: name))
+        }
+        for (name, text) in [
+            ("empty.txt", ""), ("greek.txt", "αβγ"), ("mixed/a.txt", "a text"),
+            ("cut.jsonl", "{\"text\": \"a\"}\n{\"text"),
+            ("array.jsonl", "[1]"), ("number.jsonl", "{\"text\": 1, \"a\\nb\": \"x\"}"), ("blank.jsonl", "\n \n"),
+            ("surrogate.jsonl", "{\"text\": \"\\ud800\"}"), ("deep.jsonl", String(repeating: "[", count: 100_000)),
+        ] { try write(name, text) }
+        let own = try String(
+            contentsOf: place.url.appending(path: "bpe/checkpoints/step-00000002/tokenizer.json"), encoding: .utf8)
+        for (number, (part, other)) in [
+            ("\"type\":\"BPE\"", "\"type\":\"Unigram\""), ("\"dropout\":null", "\"dropout\":0.1"),
+            ("\"byte_fallback\":false", "\"byte_fallback\":true"),
+            ("\"add_prefix_space\":false", "\"add_prefix_space\":true"),
+            ("\"merges\":[", "\"merges\":[\"a b\","), ("\"vocab\":{", "\"vocab\":{\"\\n\":261,"),
+            ("\"post_processor\":null", "\"post_processor\":{\"type\":\"a\\nb\"}"), ("}", ""),
+        ].enumerated() {
+            #expect(own.contains(part))
+            try write("\(number).json", own.replacingOccurrences(of: part, with: other))
+        }
+        #expect(mkfifo(place.url.appending(path: "pipe").path, 0o600) == 0)
+
+        func train(_ data: String, _ more: String...) -> [String] {
+            ["train"] + place.small.map { $0 == "text.txt" ? data : $0 } + ["--steps", "2", "--output", "new"] + more
+        }
+        func prompt(_ file: String) -> [String] { ["generate", "run", "--prompt-file", file] }
+        let cases: [([String], String)] = [
+            (train("text.txt,missing.txt"), "there is no data set or file missing.txt"),
+            (train("text.txt,latin1.txt"), "latin1.txt is not UTF-8 text"), (train(","), "is empty"),
+            (train("text.txt,copy"), "there is no data set or file copy"),
+            (train("text.txt,pipe"), "pipe: it is not a file"), (train("none"), "there is no file in"),
+            (train("mixed"), "mixed/latin1.txt is not UTF-8 text"), (train("cut.jsonl"), "is not JSON in line 2"),
+            (train("array.jsonl"), "every line must be an object"), (train("number.jsonl"), "give --field: a b"),
+            (train("blank.jsonl"), "is empty"), (train("surrogate.jsonl"), "half of a surrogate pair"),
+            (train("deep.jsonl"), "nested deeper"), (train("text.txt,cut.jsonl"), "is not JSON in line 2"),
+            (train("text.txt", "--field", "text"), "text.txt has none; leave it out"),
+            (train("copy", "--field", "text"), "field is for .jsonl files, of which copy has none"),
+            (train("text.txt", "--validation", "latin1.txt"), "is not UTF-8 text"),
+            (train("text.txt", "--validation", "none"), "there is no file in"),
+            (train("text.txt", "--validation", "cut.jsonl"), "is not JSON in line 2"),
+            (train("text.txt", "--validation", "copy"), "there is no data set or file copy"),
+            (train("text.txt", "--validation", "-"), "standard input is empty"),
+            (train("-"), "standard input is empty"), (["evaluate", "run", "--data", "-"], "standard input is empty"),
+            (prompt("missing.txt"), "cannot read"), (prompt("latin1.txt"), "is not UTF-8 text"),
+            (prompt("empty.txt"), "the prompt is empty"), (prompt("none"), "it is not a file"),
+            (prompt("pipe"), "it is not a file"), (prompt("greek.txt"), "(U+03B1)"),
+            (prompt("-"), "the prompt is empty"),
+            (train("text.txt", "--tokenizer", "0.json"), "is of a kind that is not known here"),
+            (train("text.txt", "--tokenizer", "1.json"), "its model's dropout is not known here"),
+            (train("text.txt", "--tokenizer", "2.json"), "its model's byte_fallback is not known here"),
+            (train("text.txt", "--tokenizer", "3.json"), "has add_prefix_space"),
+            (train("text.txt", "--tokenizer", "4.json"), "its merge 0 is not of two tokens"),
+            (train("text.txt", "--tokenizer", "5.json"), "cannot be used"),
+            (train("text.txt", "--tokenizer", "6.json"), "its post_processor a b is not known here"),
+            (train("text.txt", "--tokenizer", "7.json"), "is not a tokenizer"),
+            (train("text.txt", "--tokenizer", "./pipe"), "it is not a file"),
+        ]
+        for (arguments, message) in cases { try place.expectRefusal(of: arguments, message) }
+        try place.expectRefusal(of: train("-"), "is not UTF-8", input: place.url.appending(path: "latin1.txt"))
+        try place.expectRefusal(of: prompt("-"), "is not UTF-8", input: place.url.appending(path: "latin1.txt"))
     }
 }

@@ -40,7 +40,7 @@ final class Workplace {
     }
 
     func run(
-        _ arguments: [String], environment: [String: String] = [:], executable: URL = command
+        _ arguments: [String], environment: [String: String] = [:], input: URL? = nil, executable: URL = command
     ) throws -> Outcome {
         let process = process(arguments, environment: environment)
         process.executableURL = executable
@@ -49,7 +49,7 @@ final class Workplace {
         )
         for file in [output, errors] { try Data().write(to: file) }
         defer { for file in [output, errors] { try? FileManager.default.removeItem(at: file) } }
-        process.standardInput = FileHandle.nullDevice
+        process.standardInput = try input.map { try FileHandle(forReadingFrom: $0) } ?? FileHandle.nullDevice
         process.standardOutput = try FileHandle(forWritingTo: output)
         process.standardError = try FileHandle(forWritingTo: errors)
         try process.run()
@@ -71,6 +71,19 @@ final class Workplace {
     /// Trains for so many steps into a folder.
     func train(_ folder: String, steps: Int = 30, _ more: [String] = []) throws -> Outcome {
         try run(["train"] + small + ["--steps", "\(steps)", "--output", folder] + more)
+    }
+
+    /// Expects exit status 1, one line that has this in it, nothing on standard output, and nothing left behind.
+    func expectRefusal(of arguments: [String], _ message: String, input: URL? = nil) throws {
+        let before = try FileManager.default.contentsOfDirectory(atPath: url.path).sorted()
+        let outcome = try run(arguments, input: input)
+        #expect(outcome.status == 1 && outcome.output.isEmpty, "\(arguments): \(outcome.status) \(outcome.errors)")
+        let lines = outcome.errors.split(separator: "\n", omittingEmptySubsequences: false)
+        #expect(
+            lines.count == 2 && lines[0].hasPrefix("Error: ") && lines[0].contains(message) && lines[1].isEmpty,
+            "\(arguments): \(outcome.errors)")
+        let after = try FileManager.default.contentsOfDirectory(atPath: url.path).sorted()
+        #expect(after == before, "\(arguments) left something behind")
     }
 }
 
@@ -159,7 +172,8 @@ final class Workplace {
             "memory": "feedback-last", "key-value": "per-layer", "memory-norm": "none", "layers": "2", "d-model": "12",
             "heads": "3",
             "d-ff": "20", "dropout": "0.25", "memory-window": "9", "position-init": "zero", "data": "text.txt",
-            "field": "body", "validation": "text.txt", "tokenizer": "bpe", "vocabulary-size": "280", "streams": "true",
+            "field": "body", "validation": "lines.jsonl", "tokenizer": "bpe", "vocabulary-size": "280",
+            "streams": "true",
             "sequence-length": "6", "batch-size": "3",
             "curriculum": "0:3,1:6", "sequences": "12", "steps": "2", "optimizer": "noam", "learning-rate": "0.5",
             "minimum-learning-rate": "0.25", "warmup-steps": "7", "beta2": "0.5", "weight-decay": "0.75",
@@ -168,6 +182,8 @@ final class Workplace {
             "sample-prompt": "cat",
         ]
         let place = try Workplace()
+        try Data("{\"body\": \"\(String(repeating: "the cat sat ", count: 30))\"}".utf8)
+            .write(to: place.url.appending(path: "lines.jsonl"))
         let flags = values.flatMap { name, value in name == "streams" ? ["--streams"] : ["--\(name)", value] }
         let outcome = try place.run(["train", "--output", "run"] + flags)
         #expect(outcome.status == 0, "\(outcome.errors)")
@@ -178,7 +194,7 @@ final class Workplace {
         // A run has one of three lengths, a task alone has lessons; a precision other than float32 needs its CPU.
         for setting in Setting.all where !["epochs", "seconds", "lessons", "hints"].contains(setting.name) {
             // A file is kept by its whole path.
-            let text = setting.text(found).map { $0.hasSuffix("/text.txt") ? "text.txt" : $0 }
+            let text = setting.text(found).map { $0.hasPrefix("/") ? URL(filePath: $0).lastPathComponent : $0 }
             #expect(text == values[setting.name], "\(setting.name)")
             if setting.name != "precision" { #expect(setting.text(found) != setting.text(plain), "\(setting.name)") }
         }

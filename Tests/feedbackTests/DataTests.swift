@@ -22,15 +22,9 @@ import Testing
             #expect(try place.run(["train", "--resume", name, "--steps", "6"]).status == 0)
         }
 
-        let process = place.process(
-            ["train"] + place.small + ["--data", "-", "--steps", "5", "--output", "input"])
-        let errors = Pipe()
-        process.standardInput = try FileHandle(forReadingFrom: place.text)
-        (process.standardOutput, process.standardError) = (FileHandle.nullDevice, errors)
-        try process.run()
-        let told = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-        process.waitUntilExit()
-        #expect(validation(Outcome(status: process.terminationStatus, output: "", errors: told)) == loss, "\(told)")
+        let input = try place.run(
+            ["train"] + place.small + ["--data", "-", "--steps", "5", "--output", "input"], input: place.text)
+        #expect(validation(input) == loss, "\(input.errors)")
         #expect(try place.run(["train", "--resume", "input", "--steps", "6"]).status == 0)
     }
 

@@ -39,7 +39,6 @@ import Testing
         try Data([0xff]).write(to: place.url.appending(path: "latin1.txt"))
         try FileManager.default.createDirectory(
             at: place.url.appending(path: "folder"), withIntermediateDirectories: true)
-        let before = try FileManager.default.contentsOfDirectory(atPath: place.url.path).sorted()
         func importing(_ file: String, _ more: String...) -> [String] {
             ["import", "labml", file, "--output", "new"] + (more.isEmpty ? ["--text", "text.txt"] : more)
         }
@@ -62,16 +61,7 @@ import Testing
             (export("labml", "labml", "model.pt"), "is there already"),
             (export("labml", "labml", "nowhere/new.pt"), "cannot write"),
         ]
-        for (arguments, message) in cases {
-            let outcome = try place.run(arguments)
-            #expect(outcome.status == 1 && outcome.output.isEmpty, "\(arguments): \(outcome.status) \(outcome.errors)")
-            let lines = outcome.errors.split(separator: "\n")
-            #expect(
-                lines.count == 1 && lines[0].hasPrefix("Error: ") && lines[0].contains(message),
-                "\(arguments): \(outcome.errors)")
-            let after = try FileManager.default.contentsOfDirectory(atPath: place.url.path).sorted()
-            #expect(after == before, "\(arguments) left something behind")
-        }
+        for (arguments, message) in cases { try place.expectRefusal(of: arguments, message) }
         for wrong in [
             importing("model.pt", "--text", "text.txt", "--characters", "a"), ["import", "nanogpt", "model.pt"],
             export("labml", "onnx", "new"),

@@ -47,6 +47,15 @@ import Testing
         #expect(FileManager.default.fileExists(atPath: place.url.appending(path: "second/config.yaml").path))
     }
 
+    /// What takes two columns of a terminal is counted as two.
+    @Test func wideNamesKeepTheColumns() throws {
+        let place = try Workplace()
+        for name in ["plain", "日本語", "été👍🏽", "❤️ 가"] { #expect(try place.train(name, steps: 1).status == 0) }
+        let list = try place.run(["runs"]).output.split(separator: "\n")
+        let padded = ["name    state", "❤️ 가   finished", "été👍🏽   finished", "日本語  finished", "plain   finished"]
+        #expect(list.count == 5 && zip(list, padded).allSatisfy { $0.contains($1) }, "\(list)")
+    }
+
     /// A run that was killed has crashed, one that was asked to stop is interrupted; both are one run when they have gone on.
     @Test func statesOfRuns() throws {
         let place = try Workplace()

@@ -42,7 +42,8 @@ struct APIError: Error, Equatable {
     var json: JSON {
         [
             "error": [
-                "message": .string(message), "type": .string(type), "param": JSON(parameter), "code": JSON(code),
+                "message": .string(oneLine(message)), "type": .string(type), "param": JSON(parameter.map(oneLine)),
+                "code": JSON(code),
             ]
         ]
     }

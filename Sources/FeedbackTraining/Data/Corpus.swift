@@ -89,6 +89,10 @@ struct TrainingData {
         let task = corpus as? TaskCorpus
         let fresh = configuration.sequences == nil ? task?.task : nil
         try configuration.checkLessons(fresh)
+        if let task { try configuration.checkSamplePrompt(task) }
+        if configuration.field != nil, (corpus as? TextCorpus)?.hasFields != true {
+            throw ConfigurationError("field is for .jsonl files, of which \(corpus.name) has none; leave it out")
+        }
         let source: any Corpus = configuration.sequences.flatMap { task?.with(training: $0) } ?? corpus
         let stream = fresh == nil ? try source.stream(.training, tokenizer) : nil
         self.stream = stream
@@ -118,5 +122,11 @@ extension RunConfiguration {
                     + "variables-3 --sequences fresh")
         }
         for lesson in lessons?.lessons ?? [] { _ = try DifficultyChoice(lesson.difficulty, of: fresh) }
+    }
+
+    /// Throws where somebody wants samples of a task to begin with a text.
+    fileprivate func checkSamplePrompt(_ task: TaskCorpus) throws(ConfigurationError) {
+        guard samplePrompt != RunConfiguration().samplePrompt else { return }
+        throw ConfigurationError("samples of \(task.name) are sequences of its own; leave out sample-prompt")
     }
 }

@@ -7,6 +7,8 @@ public struct TextCorpus: Corpus {
     public let name: String
     private let source: Source
     private var validation: Validation?
+    /// Whether a file of it, or of the text for validation, has lines with fields.
+    private(set) var hasFields = false
 
     private enum Source: Sendable {
         case memory(String)
@@ -49,6 +51,7 @@ public struct TextCorpus: Corpus {
     public func validated(by other: TextCorpus) -> TextCorpus {
         var corpus = self
         corpus.validation = Validation(name: other.name, source: other.source)
+        corpus.hasFields = hasFields || other.hasFields
         return corpus
     }
 
@@ -77,11 +80,13 @@ public struct TextCorpus: Corpus {
         guard files.size <= mostInMemory else {
             self.init(
                 name ?? path, .files(TokenCache(files, in: cache.appending(path: "tokens"), progress: progress)))
+            hasFields = !files.fields.isEmpty
             return
         }
         var text = ""
         try files.forEachPiece { piece, _ in text += piece }
         try self.init(name: name ?? path, text: text)
+        hasFields = !files.fields.isEmpty
     }
 
     /// The corpus of a known name, or the text of a path: of a file, of several with commas between them, or of all in a folder.

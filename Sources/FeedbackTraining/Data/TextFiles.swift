@@ -46,18 +46,23 @@ struct TextFiles: Sendable {
     /// Writes all that a stream has into a file of a folder, named by what is in it, and gives its path.
     static func keep(_ input: FileHandle, in folder: URL) throws -> String {
         let temporary = folder.appending(path: ".text.new-\(getpid())")
-        var digest = SHA256()
+        var (digest, isEmpty) = (SHA256(), true)
         do {
             try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
             try writeFile(temporary) { file in
                 while let piece = try input.read(upToCount: pieceSize), !piece.isEmpty {
                     digest.update(data: piece)
+                    isEmpty = false
                     try file.write(contentsOf: piece)
                 }
             }
         } catch {
             try? FileManager.default.removeItem(at: temporary)
             throw error is FileError ? error : FileError("cannot create \(folder.path): \(reason(error))")
+        }
+        guard !isEmpty else {
+            try? FileManager.default.removeItem(at: temporary)
+            throw CorpusError("standard input is empty; give it a text")
         }
         let name = digest.finalize().prefix(12).map { String(format: "%02x", $0) }.joined()
         let file = folder.appending(path: "text-\(name).txt")

@@ -15,22 +15,26 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
 package func readRegularFile(
     _ file: URL, afterChecking check: (_ start: Data, _ size: Int) throws -> Void
 ) throws -> Data {
+    // Before it is opened: a pipe would be waited for.
+    let size = try sizeOfRegularFile(file)
     if let handle = try? FileHandle(forReadingFrom: file) {
         defer { try? handle.close() }
-        var status = stat()
-        if fstat(handle.fileDescriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG {
-            try check((try? handle.read(upToCount: 9)) ?? Data(), Int(status.st_size))
-        }
+        try check((try? handle.read(upToCount: 9)) ?? Data(), size)
     }
     return try readRegularFile(file)
 }
 
 /// The bytes of a file, which must be an ordinary one.
 package func readRegularFile(_ file: URL) throws(FileError) -> Data {
+    _ = try sizeOfRegularFile(file)
+    do { return try Data(contentsOf: file) } catch { throw FileError("cannot read \(file.path): \(reason(error))") }
+}
+
+private func sizeOfRegularFile(_ file: URL) throws(FileError) -> Int {
     var status = stat()
     guard stat(file.path, &status) == 0 else { throw .system("cannot read \(file.path)") }
     guard status.st_mode & S_IFMT == S_IFREG else { throw FileError("cannot read \(file.path): it is not a file") }
-    do { return try Data(contentsOf: file) } catch { throw FileError("cannot read \(file.path): \(reason(error))") }
+    return Int(status.st_size)
 }
 
 /// An empty file to write, in the place of what there was.

@@ -13,7 +13,7 @@ extension ForeignTensor {
         guard length <= min(1 << 16, file.size - begin) else { throw Malformed("has a header that is cut off") }
         let text = String(decoding: try file.bytes(begin..<begin + length), as: UTF8.self)
         let pattern =
-            /\{'descr': '([<>|=][A-Za-z][0-9]+)', 'fortran_order': (True|False), 'shape': \(([0-9, ]{0,200})\), \} *\n/
+            /\{'descr': '([<>|=][A-Za-z][0-9]*)', 'fortran_order': (True|False), 'shape': \(([0-9, ]{0,200})\), \} *\n/
         guard let header = text.wholeMatch(of: pattern) else { throw Malformed("has an unusable header") }
         guard let format = Self.formats[String(header.1)] else {
             throw Malformed("has numbers of the type \(header.1); it must be <f4, <f2 or <f8")

@@ -85,7 +85,8 @@ private struct PyTorchObjects {
         guard let list = keys.elements(keys.root, .list) else { throw Malformed("it lacks the list of its storages") }
         var sizes: [String: Int] = [:]
         for object in pickle.objects where object.kind == .reference {
-            let (format, key, count) = try reference(object.elements)
+            let (format, key, count): (NumberFormat, String, Int)
+            do { (format, key, count) = try reference(object.elements) } catch { throw Malformed("it \(error.what)") }
             guard sizes.updateValue(format.size, forKey: key) ?? format.size == format.size, count >= 0 else {
                 throw Malformed("its storage \(key) has two types")
             }

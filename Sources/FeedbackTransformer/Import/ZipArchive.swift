@@ -43,19 +43,24 @@ struct ZipArchive {
         guard record.number(at: 0, 4) == 0x0605_4b50, record.number(at: 20, 2) == 0 else {
             throw Malformed("its zip is cut off, or something follows it")
         }
-        var (disk, directoryDisk) = (record.number(at: 4, 2), record.number(at: 6, 2))
-        var (here, count) = (record.number(at: 8, 2), record.number(at: 10, 2))
-        var (size, offset) = (record.number(at: 12, 4), record.number(at: 16, 4))
+        let fields = [(4, 2), (6, 2), (8, 2), (10, 2), (12, 4), (16, 4)]
+        var numbers = fields.map { record.number(at: $0, $1) }
         if end >= 76, try file.bytes(end - 20..<end).number(at: 0, 4) == 0x0706_4b50 {
             let locator = try file.bytes(end - 20..<end)
             end -= 76
             let record = try file.bytes(end..<end + 56)
             guard locator.number(at: 8, 8) == end, record.number(at: 0, 4) == 0x0606_4b50, record.number(at: 4, 8) == 44
             else { throw Malformed("its zip has a damaged Zip64 record") }
-            (disk, directoryDisk) = (record.number(at: 16, 4), record.number(at: 20, 4))
-            (here, count) = (record.number(at: 24, 8), record.number(at: 32, 8))
-            (size, offset) = (record.number(at: 40, 8), record.number(at: 48, 8))
+            let long = [(16, 4), (20, 4), (24, 8), (32, 8), (40, 8), (48, 8)].map { record.number(at: $0, $1) }
+            // The end record says the same, or all ones: programs differ in which they believe.
+            for (index, number) in numbers.enumerated()
+            where number != long[index] && number != 1 << (8 * fields[index].1) - 1 {
+                throw Malformed("its zip has two ends that differ")
+            }
+            numbers = long
         }
+        let (disk, directoryDisk, here, count) = (numbers[0], numbers[1], numbers[2], numbers[3])
+        let (size, offset) = (numbers[4], numbers[5])
         guard disk == 0, directoryDisk == 0, here == count else { throw Malformed("its zip has several parts") }
         guard offset <= end, size == end - offset, count <= size / 46 else {
             throw Malformed("its zip has a directory that is not where it should be")
@@ -86,6 +91,8 @@ private struct DirectoryHeader {
         guard bytes.number(at: at + 8, 2) & ~0x0808 == 0, bytes.number(at: at + 10, 2) == 0 else {
             throw Malformed("its zip has a compressed or encrypted entry \(name)")
         }
+        // Of an entry that is marked as a folder PyTorch reads no bytes.
+        guard bytes.number(at: at + 38, 1) & 0x10 == 0 else { throw Malformed("its zip has a folder \(name)") }
         checksum = bytes.number(at: at + 16, 4)
         size = bytes.number(at: at + 24, 4)
         offset = bytes.number(at: at + 42, 4)

@@ -93,8 +93,11 @@ import Testing
             #expect(refusal().contains(name), "\(length)")
         }
         let start = try #require(good.firstRange(of: Data("'<f4'".utf8)))
-        for type in ["'>f4'", "'<U4'", "'|O8'", "'<i4'"] {
+        for type in ["'>f4'", "'<U4'", "'|O8'", "'|O'", "'<i4'"] {
             var other = good
+            // The header stays as long.
+            let end = try #require(good.dropFirst(start.upperBound).firstIndex(of: 0x0a))
+            other.insert(contentsOf: Data(repeating: 0x20, count: start.count - type.utf8.count), at: end)
             other.replaceSubrange(start, with: Data(type.utf8))
             try other.write(to: place.file(name))
             #expect(refusal().contains("type"), "\(type)")
