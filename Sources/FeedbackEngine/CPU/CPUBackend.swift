@@ -36,7 +36,8 @@ public struct CPUBackend: Backend {
         let threads = communicator.allGather([threads]).map { $0[0] }
         guard GradientReduction.workers(threads, rows: shape.batchSize).allSatisfy({ !$0.isEmpty }) else {
             throw ConfigurationError(
-                "\(threads.count) ranks cannot share a batch of \(shape.batchSize) rows; start fewer, or give a larger batch-size")
+                "\(threads.count) ranks cannot share a batch of \(shape.batchSize) rows; start fewer, or give a larger batch-size"
+            )
         }
         return pass(model, shape, precision, training: true)
     }
