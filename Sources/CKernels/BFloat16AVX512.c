@@ -35,11 +35,6 @@ typedef uint16_t u16x16 __attribute__((vector_size(32), aligned(2)));
 #include "AttentionDecoding.h"
 #include "Product.h"
 
-// Of plain loops the compiler orders the sums, and does so for all CPUs of this level as in float32.
-#undef KERNEL_TARGET
-#define KERNEL_TARGET __attribute__((target("arch=x86-64-v4,avx512bf16")))
-#include "RowKernels.h"
-
 TARGET static void append(const float *x, long K, long slot, void *overSlots, void *overHead) {
     half narrow[16];
     const long groups = feedback_groups(FORMAT, K), width = feedback_padded(K);
@@ -186,7 +181,10 @@ TARGET static void multiply_float12(const feedback_panels *panels, const feedbac
     multiply_in_steps(panels, product, 4);
 }
 
-#include "TrainingKernels.h"
+// Of plain loops the compiler orders the sums, and does so for all CPUs of this level as in float32.
+#undef KERNEL_TARGET
+#define KERNEL_TARGET __attribute__((target("arch=x86-64-v4,avx512bf16")))
+#include "RowKernels.h"
 
 feedback_kernels bfloat16_avx512_kernels(void) { return training_kernels(); }
 

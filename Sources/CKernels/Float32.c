@@ -25,7 +25,6 @@ typedef float operand;
 #include "Attention.h"
 #include "AttentionDecoding.h"
 #include "Product.h"
-#include "RowKernels.h"
 
 static void append(const float *x, long K, long slot, void *overSlots, void *overHead) {
     if (overSlots) {
@@ -95,6 +94,6 @@ KERNEL static void gather_offsets(
     }
 }
 
-#include "TrainingKernels.h"
+#include "RowKernels.h"
 
 feedback_kernels float32_kernels(void) { return training_kernels(); }

@@ -56,3 +56,24 @@ KERNEL_TARGET static void drop(void *matrix, long columns, uint32_t key, uint32_
     for (long c = 0; c < columns; c++)
         x[c] = feedback_hash(key, (uint32_t)c) < threshold ? (operand)0 : (operand)(scale * (float)x[c]);
 }
+
+// All kernels of the format: those above are the last.
+static feedback_kernels training_kernels(void) {
+    return (feedback_kernels){
+        .narrow = narrow,
+        .normalize = normalize,
+        .normalizeBackward = normalize_backward,
+        .rectifierBackward = rectifier_backward,
+        .addColumnSums = add_column_sums,
+        .drop = drop,
+        .append = append,
+        .scorePositions = score_positions,
+        .attend = attend,
+        .attendBackward = attend_backward,
+        .gatherSlots = gather_slots,
+        .gatherOffsets = gather_offsets,
+        .sumOffsets = sum_offsets,
+        .multiply = multiply,
+        .attendDecoding = attend_decoding,
+    };
+}

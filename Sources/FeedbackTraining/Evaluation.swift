@@ -134,7 +134,7 @@ public final class Evaluator {
 }
 
 extension CrossEntropySum {
-    /// Adds one row of logits (Operations/CrossEntropy.swift).
+    /// Adds one row of logits (Operations/EmbeddingAndLoss.swift).
     fileprivate mutating func add(logits: [Float], target: Int32) {
         let largest = logits.max() ?? 0
         let total = logits.reduce(0.0) { $0 + exp(Double($1 - largest)) }
