@@ -59,7 +59,9 @@ const char *ranks_start(ranks_place *place) {
     if (ranks != ranks_launched()) {
         char library[MPI_MAX_LIBRARY_VERSION_STRING];
         TRY(MPI_Get_library_version, library, &length);
+        // "Open MPI v4.1.4, …", "MPICH Version:\t4.0.2 …".
         library[strcspn(library, ",:\n")] = 0;
+        if (strstr(library, " Version")) *strstr(library, " Version") = 0;
         snprintf(
             line, sizeof line, "%d processes were started, but MPI sees %d: start them with the mpirun of %.64s",
             ranks_launched(), ranks, library);

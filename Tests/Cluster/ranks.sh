@@ -62,7 +62,7 @@ done
 # What it says on all ranks together, and that it ends.
 refused() {
     local pattern=$1 status=0
-    timeout 5 "$mpirun" -n "${@:2}" --output refused &>log || status=$?
+    timeout 10 "$mpirun" -n "${@:2}" --output refused &>log || status=$?
     [ $status != 0 ] && [ $status != 124 ] || fail "status $status in place of \"$pattern\": $(cat log)"
     [ "$(grep -c Error: log)" = 1 ] && grep -Eq "^Error: $pattern" log || fail "not \"$pattern\" alone: $(cat log)"
     rm -rf refused
@@ -75,7 +75,8 @@ exec "$command" train "$@"
 OWN
 own=(bash own.sh "${small[@]}" --data /proc/self/cwd/text.txt)
 refused "3 ranks cannot share a batch of 2 rows" 3 "$command" train "${small[@]}" --batch-size 2
-refused "Unknown option" 2 "$command" train --no-such-option
+# MPICH's mpirun lets the other ranks finish where one has ended before MPI began.
+! "$mpirun" --version | grep -q "Open MPI" || refused "Unknown option" 2 "$command" train --no-such-option
 cp text.txt 0
 sed s/1998/1989/ text.txt >1/text.txt
 refused "rank 1 differs from rank 0 in its data" 2 "${own[@]}"
