@@ -124,7 +124,7 @@ import Testing
         let other = try TextCorpus(name: "small", text: smallText.replacing("ba", with: "ab"))
         let own = corpus
         for (what, rows, texts) in [
-            ("another data", 6, [own, other]), ("2 ranks cannot share a batch of 1 rows", 1, [own, own]),
+            ("in its data", 6, [own, other]), ("2 ranks cannot share a batch of 1 rows", 1, [own, own]),
         ] {
             let (results, _) = ThreadRanks.run(2) { rank in
                 var configuration = smallConfiguration()
