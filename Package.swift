@@ -59,6 +59,7 @@ let package = Package(
         .target(
             name: "FeedbackTraining",
             dependencies: [
+                "FeedbackDevice",
                 "FeedbackEngine",
                 "FeedbackTransformer",
                 .product(name: "Crypto", package: "swift-crypto"),
@@ -87,6 +88,7 @@ let package = Package(
         .executableTarget(
             name: "feedback",
             dependencies: [
+                "FeedbackDevice",
                 "FeedbackEngine",
                 "FeedbackServer",
                 "FeedbackRuns",
