@@ -4,6 +4,8 @@
 # make mpi                 a command that trains over ranks as well: mpirun -n 2 .build/release/feedback train …
 # make sanitize            tests with the compiler's checks of addresses, of undefined behaviour and of threads
 #
+# make cuda                compiles the devices' kernels for NVIDIA's GPUs; lists their registers
+#
 # All install what is missing first. What remains to be had beforehand is a Swift toolchain, 6.2 or newer.
 
 SWIFT ?= swift
@@ -49,6 +51,7 @@ demo: build
 # The check of speed runs alone: the other tests would take its cores.
 RELEASE = -c release -Xswiftc -enable-testing --scratch-path .build-release-tests $(FLAGS)
 test: setup
+	@Makefiles/pocl.sh
 	$(SWIFT) test $(FLAGS)
 	$(SWIFT) test $(RELEASE) --filter speedHolds
 	$(SWIFT) test $(RELEASE) --skip speedHolds
@@ -90,6 +93,10 @@ lint:
 .PHONY: documentation
 documentation: setup
 	@SWIFT="$(SWIFT)" Makefiles/documentation.sh $(FLAGS)
+
+.PHONY: cuda
+cuda:
+	@Makefiles/cuda.sh
 
 # The kernels on arm64, under emulation.
 .PHONY: aarch64

@@ -12,6 +12,9 @@ let page = [
     "settings.js", "view.js", "watch.js", "weights.js",
 ]
 
+// The source of the devices' kernels, which their drivers compile.
+let kernels = ["Phase", "Prelude", "Attention", "Product", "Pass", "Gradients", "Weights"]
+
 let mpi = TargetDependencyCondition.when(traits: ["MPI"])
 
 let package = Package(
@@ -20,6 +23,7 @@ let package = Package(
     products: [
         .library(name: "FeedbackTransformer", targets: ["FeedbackTransformer"]),
         .library(name: "FeedbackEngine", targets: ["FeedbackEngine"]),
+        .library(name: "FeedbackDevice", targets: ["FeedbackDevice"]),
         .library(name: "FeedbackTraining", targets: ["FeedbackTraining"]),
         .library(name: "FeedbackRuns", targets: ["FeedbackRuns"]),
         .library(name: "FeedbackServer", targets: ["FeedbackServer"]),
@@ -48,9 +52,14 @@ let package = Package(
         .target(name: "FeedbackTransformer", swiftSettings: strict),
         .target(
             name: "FeedbackEngine", dependencies: ["COneDNN", "CKernels", "FeedbackTransformer"], swiftSettings: strict),
+        .target(name: "CDevice", linkerSettings: [.linkedLibrary("dl", .when(platforms: [.linux]))]),
+        .target(
+            name: "FeedbackDevice", dependencies: ["CDevice", "FeedbackTransformer"],
+            resources: kernels.map { .embedInCode("Kernels/\($0).cl") }, swiftSettings: strict),
         .target(
             name: "FeedbackTraining",
             dependencies: [
+                "FeedbackDevice",
                 "FeedbackEngine",
                 "FeedbackTransformer",
                 .product(name: "Crypto", package: "swift-crypto"),
@@ -79,6 +88,7 @@ let package = Package(
         .executableTarget(
             name: "feedback",
             dependencies: [
+                "FeedbackDevice",
                 "FeedbackEngine",
                 "FeedbackServer",
                 "FeedbackRuns",
@@ -89,6 +99,9 @@ let package = Package(
             ], swiftSettings: strict),
         .testTarget(
             name: "FeedbackEngineTests", dependencies: ["FeedbackEngine", "FeedbackTransformer"], swiftSettings: strict),
+        .testTarget(
+            name: "FeedbackDeviceTests", dependencies: ["FeedbackDevice", "FeedbackEngine", "FeedbackTransformer"],
+            swiftSettings: strict),
         .testTarget(
             name: "FeedbackTransformerTests", dependencies: ["FeedbackEngine", "FeedbackTransformer"],
             resources: [.copy("Fixtures")], swiftSettings: strict),

@@ -76,7 +76,7 @@ def training(a, model, batch_first, free=lambda: None):
 
     def step():
         inputs, targets = torch.randint(VOCABULARY, shape), torch.randint(VOCABULARY, shape)
-        with torch.autocast("cpu", torch.bfloat16, enabled=a.precision == "bfloat16"):
+        with torch.autocast(a.device, torch.bfloat16, enabled=a.precision == "bfloat16"):
             loss = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -167,12 +167,14 @@ def main():
     for name in ["d-model", "heads", "layers", "d-ff", "length", "batch-size"]:
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--warm-up", type=int, default=1)
     parser.add_argument("--steps", type=int, default=3)
     a = parser.parse_args()
     torch.manual_seed(1)
     torch.set_num_threads(a.threads)
+    torch.set_default_device(a.device)
     torch.set_grad_enabled(a.peer.endswith("training"))
     step, tokens = PEERS[a.peer](a)
     seconds = []

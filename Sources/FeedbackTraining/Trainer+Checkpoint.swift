@@ -75,10 +75,12 @@ extension Trainer {
         try writeFile(folder.appending(path: "training.json")) { try $0.write(contentsOf: state) }
     }
 
-    /// The settings that may be others when a run goes on: how long, when it tells and saves, with how many threads, and where
-    /// its data is. With other threads, or another length, later steps are not to the bit those that they would have been.
+    /// The settings that may be others when a run goes on: how long, when it tells and saves, where it computes, with how many
+    /// threads, and where its data is. On another device, with other threads, or another length, later steps are not to the bit
+    /// those that they would have been.
     public static let changeable: Set = [
-        "data", "validation", "steps", "threads", "eval-interval", "sample-interval", "checkpoint-interval", "keep",
+        "data", "validation", "device", "steps", "threads", "eval-interval", "sample-interval", "checkpoint-interval",
+        "keep",
         "patience",
         "sample-prompt",
     ]
@@ -99,7 +101,7 @@ extension Trainer {
         let configuration = asked ?? own
         let newest = RunFolder.newestCheckpoint(of: run.url)
         try self.init(
-            configuration, corpus: corpus, backend: configuration.backend(communicator),
+            configuration, corpus: corpus, backend: try configuration.backend(communicator),
             tokenizer: try newest.flatMap(configuration.tokenizer(in:)))
         guard let checkpoint = newest else { return }
         let file = checkpoint.appending(path: "training.json")

@@ -56,7 +56,7 @@ public final class Trainer {
         _ asked: RunConfiguration, corpus: some Corpus, backend: (any Backend)? = nil,
         communicator: any Communicator = OneProcess()
     ) throws {
-        try self.init(asked, corpus: corpus, backend: backend ?? asked.backend(communicator), tokenizer: nil)
+        try self.init(asked, corpus: corpus, backend: try backend ?? asked.backend(communicator), tokenizer: nil)
     }
 
     /// - Parameter own: the tokenizer, where the run has one already.

@@ -1,4 +1,5 @@
 import ArgumentParser
+import FeedbackDevice
 import FeedbackEngine
 import FeedbackTraining
 import FeedbackTransformer
@@ -63,6 +64,9 @@ struct Evaluate: AsyncParsableCommand {
             """)
     var precision: DecodingPrecision?
 
+    @Option(help: "What computes: \(DeviceName.choices).")
+    var device = DeviceName.cpu
+
     @Option(parsing: .unconditional, help: "Worker threads.")
     var threads = ProcessInfo.processInfo.activeProcessorCount
 
@@ -89,12 +93,12 @@ struct Evaluate: AsyncParsableCommand {
         let evaluator: Evaluator
         if let precision {
             console.warnIfSlow(precision)
-            let decoder = CPUBackend(threads: threads, decodingPrecision: precision)
+            let decoder = try device.backend(threads: threads, decodingPrecision: precision)
                 .decoding(folder.model, memoryWindow: window)
             evaluator = try Evaluator(decoder, stream, reset: reset)
         } else {
             evaluator = try Evaluator(
-                folder.model, stream, on: CPUBackend(threads: threads), memoryWindow: window, reset: reset)
+                folder.model, stream, on: device.backend(threads: threads), memoryWindow: window, reset: reset)
         }
         if let note { console.print(note) }
         let start = ContinuousClock.now

@@ -15,7 +15,7 @@ struct Feedback: AsyncParsableCommand {
         version: "0.1.0",
         subcommands: [
             Train.self, Generate.self, Evaluate.self, Verify.self, Benchmark.self, DataCommand.self,
-            Runs.self, Serve.self, Import.self, Export.self,
+            Devices.self, Runs.self, Serve.self, Import.self, Export.self,
         ])
 
     static func main() async {

@@ -1,4 +1,5 @@
 import ArgumentParser
+import FeedbackDevice
 import FeedbackEngine
 import FeedbackTransformer
 import Foundation
@@ -53,6 +54,9 @@ struct Generate: ParsableCommand {
         help: "Numbers to compute in; narrower is faster, at a small cost in quality.")
     var precision = DecodingPrecision.float32
 
+    @Option(help: "What computes: \(DeviceName.choices).")
+    var device = DeviceName.cpu
+
     @Option(parsing: .unconditional, help: "Threads that share the work; the text is the same for any number.")
     var threads = 1
 
@@ -71,7 +75,7 @@ struct Generate: ParsableCommand {
         let (folder, note) = try openModel(try history.folder(of: model))
         let prompt = try promptText()
         var generator = try TextGenerator(
-            folder, on: CPUBackend(threads: threads, decodingPrecision: precision), prompt: prompt,
+            folder, on: device.backend(threads: threads, decodingPrecision: precision), prompt: prompt,
             maxTokens: maxTokens, sampler: sampler, stops: stop.map(unescaped), memoryWindow: memoryWindow)
         if let note { console.print(note) }
         // A terminal is not to be steered by what a model writes; a file gets it as it is.

@@ -1,4 +1,5 @@
 import ArgumentParser
+import FeedbackDevice
 import FeedbackEngine
 import FeedbackServer
 import FeedbackTransformer
@@ -60,6 +61,9 @@ struct Serve: AsyncParsableCommand {
     @Option(help: "Numbers to compute in; narrower is faster, at a small cost in quality.")
     var precision = DecodingPrecision.float32
 
+    @Option(help: "What computes: \(DeviceName.choices).")
+    var device = DeviceName.cpu
+
     @Option(parsing: .unconditional, help: "Threads that share a model's work; the text is the same for any number.")
     var threads = 1
 
@@ -94,7 +98,7 @@ struct Serve: AsyncParsableCommand {
         var options = ModelServer.Options()
         (options.host, options.port) = (host, port)
         (options.batch, options.queue, options.maxTokens) = (batch, queue, maxTokens)
-        options.backend = CPUBackend(threads: threads, decodingPrecision: precision)
+        options.backend = try device.backend(threads: threads, decodingPrecision: precision)
         (options.hosts, options.origins) = (allowHost, allowOrigin)
         options.drainTime = .seconds(drainTime)
         let key = apiKey ?? ProcessInfo.processInfo.environment["FEEDBACK_API_KEY"] ?? ""

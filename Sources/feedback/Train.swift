@@ -154,7 +154,7 @@ struct Train: AsyncParsableCommand {
             let trainer = try Trainer(
                 resuming: folder, corpus: try await load(asked, &console), asked: asked,
                 communicator: ranks.communicator)
-            for name in ["steps", "threads"] {
+            for name in ["steps", "device", "threads"] {
                 let setting = try Setting.named(name)
                 guard let now = setting.text(trainer.configuration), now != setting.text(own) else { continue }
                 console.print(

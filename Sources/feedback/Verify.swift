@@ -1,4 +1,5 @@
 import ArgumentParser
+import FeedbackDevice
 import FeedbackEngine
 import FeedbackTraining
 import FeedbackTransformer
@@ -21,6 +22,9 @@ struct Verify: ParsableCommand {
     @Option(help: "Numbers to compute in.")
     var precision = Precision.float32
 
+    @Option(help: "What computes: \(DeviceName.choices).")
+    var device = DeviceName.cpu
+
     @Flag(help: "Print one JSON object.")
     var json = false
 
@@ -39,7 +43,7 @@ struct Verify: ParsableCommand {
 
     func run() throws {
         let differences = try Fixture(contentsOf: URL(filePath: file))
-            .verify(on: CPUBackend(threads: 2, precision: precision), narrow: precision != .float32)
+            .verify(on: try device.backend(threads: 2, precision: precision), narrow: precision != .float32)
         let failed = differences.filter { !$0.passes }
         if json {
             let entries = differences.map {

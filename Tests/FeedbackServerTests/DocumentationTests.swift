@@ -1,3 +1,4 @@
+import FeedbackDevice
 import FeedbackEngine
 import FeedbackRuns
 import FeedbackServer
@@ -56,6 +57,12 @@ import Testing
         let session = try CPUBackend(threads: 2).training(model, BatchShape(steps: 64, batchSize: 12))
         let sum = session.gradient(of: [batch], dropout: nil)
         print(sum.loss / Double(sum.targets), session.read(.gradient)["generator.bias"])
+    }
+
+    private func device(_ model: FeedbackModel) throws {
+        let backend = try DeviceBackend(DeviceName("cuda")!)
+        let session = try backend.training(model, BatchShape(steps: 128, batchSize: 64))
+        _ = session
     }
 
     private func transformer() throws {

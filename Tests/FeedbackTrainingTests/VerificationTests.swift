@@ -1,3 +1,4 @@
+import FeedbackDevice
 import FeedbackEngine
 import FeedbackTraining
 import FeedbackTransformer
@@ -26,6 +27,13 @@ func fixtureFile(_ name: String) throws -> URL {
         for difference in try Fixture(contentsOf: fixtureFile(name)).verify(
             on: CPUBackend(threads: 2, precision: .bfloat16), narrow: true)
         {
+            #expect(difference.passes, "\(difference.name): \(difference.error)")
+        }
+    }
+
+    @Test(.enabled(if: (try? DeviceName.devices(.opencl)) != nil, "no OpenCL device"), arguments: fixtures)
+    func deviceAgreesWithPyTorch(name: String) throws {
+        for difference in try Fixture(contentsOf: fixtureFile(name)).verify(on: DeviceBackend(DeviceName("opencl")!)) {
             #expect(difference.passes, "\(difference.name): \(difference.error)")
         }
     }

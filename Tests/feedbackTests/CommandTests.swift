@@ -191,8 +191,10 @@ final class Workplace {
         var (found, plain) = (RunConfiguration(), RunConfiguration())
         plain.length = .epochs(1)
         try found.apply(contentsOf: file)
-        // A run has one of three lengths, a task alone has lessons; a precision other than float32 needs its CPU.
-        for setting in Setting.all where !["epochs", "seconds", "lessons", "hints"].contains(setting.name) {
+        // A run has one of three lengths, a task alone has lessons; a precision other than float32 needs its CPU, and a device
+        // its driver.
+        let others = ["epochs", "seconds", "lessons", "hints", "device"]
+        for setting in Setting.all where !others.contains(setting.name) {
             // A file is kept by its whole path.
             let text = setting.text(found).map { $0.hasPrefix("/") ? URL(filePath: $0).lastPathComponent : $0 }
             #expect(text == values[setting.name], "\(setting.name)")

@@ -16,7 +16,7 @@ public struct DecodingBenchmark {
     ) throws(ConfigurationError) {
         try configuration.validate()
         model = configuration.model(vocabulary: Self.vocabulary)
-        backend = CPUBackend(threads: configuration.threads, decodingPrecision: precision)
+        backend = try configuration.device.backend(threads: configuration.threads, decodingPrecision: precision)
         try backend.checkFit(model, BatchShape(steps: 1, batchSize: configuration.batchSize))
         self.preset = preset
         self.configuration = configuration

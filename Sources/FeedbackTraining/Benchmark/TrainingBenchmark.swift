@@ -26,10 +26,11 @@ public struct TrainingBenchmark {
 
     /// Verifies, warms up, and times a number of steps, or as many as take about ten seconds.
     public func run(steps: Int? = nil) throws -> BenchmarkReport {
+        let backend = try configuration.backend
         let verified = try ReferenceCheck(configuration, narrow: configuration.precision != .float32)
-            .training(on: configuration.backend)
+            .training(on: backend)
         let model = try FeedbackModel(model, seed: UInt64(configuration.seed))
-        let session = try configuration.backend.training(model, shape)
+        let session = try backend.training(model, shape)
         var settings = AdamOptimizer.Settings()
         settings.beta2 = configuration.beta2
         settings.weightDecay = configuration.weightDecay

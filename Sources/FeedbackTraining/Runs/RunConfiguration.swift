@@ -1,3 +1,4 @@
+import FeedbackDevice
 import FeedbackEngine
 import FeedbackTransformer
 import Foundation
@@ -75,6 +76,7 @@ public struct RunConfiguration: Equatable, Sendable {
 
     // The run.
     public var precision = Precision.float32
+    public var device = DeviceName.cpu
     public var threads = ProcessInfo.processInfo.activeProcessorCount
     public var seed = 1
     public var evalInterval = 250
@@ -183,10 +185,15 @@ public struct RunConfiguration: Equatable, Sendable {
         }
     }
 
-    /// What computes a run, where nothing else is asked for.
-    public var backend: any Backend { backend(OneProcess()) }
+    /// What computes a run, where nothing else is asked for. Throws where the device is not there.
+    public var backend: any Backend { get throws(ConfigurationError) { try backend(OneProcess()) } }
 
-    func backend(_ communicator: any Communicator) -> any Backend {
+    func backend(_ communicator: any Communicator) throws(ConfigurationError) -> any Backend {
+        guard device == .cpu else {
+            if communicator.ranks == 1 { return try device.backend(threads: threads, precision: precision) }
+            throw ConfigurationError(
+                "\(communicator.ranks) ranks compute on CPUs; leave out --device, or start one process")
+        }
         var backend = CPUBackend(threads: threads, precision: precision)
         backend.communicator = communicator
         return backend
@@ -210,7 +217,7 @@ public struct RunConfiguration: Equatable, Sendable {
 
     /// Falls back to float32 where bfloat16 would not help, and says why: this CPU cannot compute in it, or is no faster.
     public mutating func settlePrecision() -> String? {
-        guard precision == .bfloat16 else { return nil }
+        guard precision == .bfloat16, device == .cpu else { return nil }
         if !precision.isSupported {
             precision = .float32
             return "this CPU does not multiply bfloat16; training in float32"

@@ -1,3 +1,4 @@
+import FeedbackDevice
 import FeedbackTransformer
 import Foundation
 import Yams
@@ -213,6 +214,9 @@ public struct Setting: Sendable {
         number("gradient-clip", \.gradientClip, 0...1e9, "largest norm of the gradient; 0 for no limit"),
         integer("accumulate", \.accumulate, 1...65536, "batches whose mean gradient makes one step"),
         choice("precision", \.precision, "numbers to compute in"),
+        Setting(
+            "device", \.device, "what computes: \(DeviceName.choices); feedback devices lists what there is",
+            needed: "\(DeviceName.choices)", text: { $0.description }, parse: { DeviceName($0) }),
         integer("threads", \.threads, 1...1024, "worker threads"),
         integer("seed", \.seed, 0...Int.max, "seed of all random numbers"),
         integer("eval-interval", \.evalInterval, many, "steps between validations"),

@@ -6,7 +6,8 @@
 public struct Dropout: Sendable {
     /// ρ, in [0, 1).
     public let rate: Double
-    private let key: UInt64
+    /// What the keys of rows are mixed from, where a device mixes them itself.
+    public let key: UInt64
     /// Which row of the batch is the first at hand: for the keys, rows are counted over the whole batch.
     public var firstRow = 0
 

@@ -1,0 +1,235 @@
+import CDevice
+import FeedbackTransformer
+import Foundation
+import Synchronization
+
+/// CUDA's driver, loaded once; or why not.
+private let loaded: Result<CUDAFunctions, ConfigurationError> = {
+    var functions = CUDAFunctions()
+    switch device_load_cuda(&functions) {
+    case 0:
+        var (version, count): (Int32, Int32) = (0, 0)
+        guard functions.cuInit!(0) == 0, functions.cuDeviceGetCount!(&count) == 0, count > 0 else {
+            return .failure(ConfigurationError("the NVIDIA driver finds no GPU; nvidia-smi shows what it sees"))
+        }
+        guard functions.cuDriverGetVersion!(&version) == 0, version >= 12000 else {
+            return .failure(
+                ConfigurationError(
+                    "the NVIDIA driver is for CUDA \(version / 1000).\(version % 1000 / 10); install one for 12.0 or newer"
+                ))
+        }
+        return .success(functions)
+    case 1: return .failure(ConfigurationError("there is no NVIDIA driver; install it, or use --device opencl or cpu"))
+    default: return .failure(ConfigurationError("the NVIDIA driver is too old; install one for CUDA 12.0 or newer"))
+    }
+}()
+
+/// CUDA's compiler, loaded once; or why not.
+private let compiler: Result<NVRTCFunctions, ConfigurationError> = {
+    var functions = NVRTCFunctions()
+    return device_load_nvrtc(&functions) == 0
+        ? .success(functions)
+        : .failure(
+            ConfigurationError(
+                "CUDA's compiler, libnvrtc, is not there; install the CUDA toolkit, or PyPI's nvidia-cuda-nvrtc, and name its folder in LD_LIBRARY_PATH"
+            ))
+}()
+
+/// A GPU by CUDA's driver interface.
+final class CUDADevice: ComputeDevice, @unchecked Sendable {
+    let name: String
+    let memory, groups: Int
+    let groupSize = 256
+    var largestArray: Int { memory }
+    private let cuda: CUDAFunctions
+    private let context: CUcontext
+    private let capability: Int
+    private let programs = Mutex<[Bool: Kernels]>([:])
+
+    private final class Array: DeviceArray, @unchecked Sendable {
+        let address: UInt64
+        private let device: CUDADevice
+        init(_ address: UInt64, _ device: CUDADevice) { (self.address, self.device) = (address, device) }
+        deinit {
+            _ = device.cuda.cuCtxSetCurrent!(device.context)
+            _ = device.cuda.cuMemFree!(address)
+        }
+    }
+
+    private final class Kernels: DeviceKernels, @unchecked Sendable {
+        let module: CUmodule
+        var byName: [String: CUfunction] = [:]
+        init(_ module: CUmodule) { self.module = module }
+    }
+
+    static let all: Result<[CUDADevice], ConfigurationError> = loaded.flatMap { cuda in
+        var count: Int32 = 0
+        _ = cuda.cuDeviceGetCount!(&count)
+        do throws(ConfigurationError) {
+            var devices: [CUDADevice] = []
+            for number in 0..<count { devices.append(try CUDADevice(cuda, number)) }
+            return .success(devices)
+        } catch { return .failure(error) }
+    }
+
+    private init(_ cuda: CUDAFunctions, _ number: Int32) throws(ConfigurationError) {
+        var (device, bytes): (Int32, Int) = (0, 0)
+        var context: CUcontext?
+        var text = [CChar](repeating: 0, count: 256)
+        guard cuda.cuDeviceGet!(&device, number) == 0, cuda.cuDeviceGetName!(&text, 255, device) == 0,
+            cuda.cuDeviceTotalMem!(&bytes, device) == 0,
+            cuda.cuDevicePrimaryCtxRetain!(&context, device) == 0, let context
+        else { throw ConfigurationError("the NVIDIA driver cannot use GPU \(number); nvidia-smi may say why") }
+        func attribute(_ name: Int) -> Int {
+            var value: Int32 = 0
+            _ = cuda.cuDeviceGetAttribute!(&value, Int32(name), device)
+            return Int(value)
+        }
+        name = String(decoding: text.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+        memory = bytes
+        groups = attribute(CUDA_MULTIPROCESSORS)
+        capability = 10 * attribute(CUDA_MAJOR) + attribute(CUDA_MINOR)
+        guard attribute(CUDA_COOPERATIVE_LAUNCH) == 1, capability >= 70 else {
+            throw ConfigurationError("\(name) is too old; compute capability 7.0 is needed")
+        }
+        (self.cuda, self.context) = (cuda, context)
+    }
+
+    func allocate(_ bytes: Int) throws -> any DeviceArray {
+        var address: UInt64 = 0
+        makeCurrent()
+        guard cuda.cuMemAlloc!(&address, bytes) == 0 else {
+            throw ConfigurationError(
+                "\(name) has no room for an array of \(bytes >> 20) MB; a smaller batch or model takes less")
+        }
+        return Array(address, self)
+    }
+
+    func compile(narrow: Bool) throws -> any DeviceKernels {
+        try programs.withLock { programs in
+            if let kernels = programs[narrow] { return kernels }
+            makeCurrent()
+            var module: CUmodule?
+            let image = try image(narrow: narrow)
+            guard cuda.cuModuleLoadData!(&module, image) == 0, let module else {
+                throw ConfigurationError("\(name)'s driver does not load the kernels; one as new as libnvrtc does")
+            }
+            let kernels = Kernels(module)
+            programs[narrow] = kernels
+            return kernels
+        }
+    }
+
+    /// The kernels, compiled for this GPU: from the cache, where they have been compiled before from the same source.
+    private func image(narrow: Bool) throws -> [UInt8] {
+        let source = kernelSource(groupSize: groupSize, narrow: narrow, tensorCores: capability >= 80)
+        let hash = source.utf8.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+        let cache =
+            ProcessInfo.processInfo.environment["XDG_CACHE_HOME"].map { URL(filePath: $0) }
+            ?? URL.homeDirectory.appending(path: ".cache")
+        let file = cache.appending(path: "feedback/kernels-sm_\(capability)-\(String(hash, radix: 16)).cubin")
+        if let kept = try? Data(contentsOf: file) { return [UInt8](kept) }
+        let nvrtc = try compiler.get()
+        var program: nvrtcProgram?
+        let options = ["--gpu-architecture=sm_\(capability)", "--std=c++17"]
+        let pointers = options.map { strdup($0) }
+        defer { for pointer in pointers { free(pointer) } }
+        var texts = pointers.map { UnsafePointer<CChar>($0) }
+        guard nvrtc.nvrtcCreateProgram!(&program, source, "kernels.cu", 0, nil, nil) == 0 else {
+            throw ConfigurationError("CUDA's compiler, libnvrtc, does not work; install it anew")
+        }
+        defer { _ = nvrtc.nvrtcDestroyProgram!(&program) }
+        var size = 0
+        guard nvrtc.nvrtcCompileProgram!(program, Int32(texts.count), &texts) == 0 else {
+            _ = nvrtc.nvrtcGetProgramLogSize!(program, &size)
+            var log = [CChar](repeating: 0, count: size + 1)
+            _ = nvrtc.nvrtcGetProgramLog!(program, &log)
+            let text = String(decoding: log.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+            let first = text.split(separator: "\n").first { $0.contains("error") } ?? "no reason given"
+            throw ConfigurationError("libnvrtc does not compile the kernels for \(name): \(first); a newer one may")
+        }
+        guard nvrtc.nvrtcGetCUBINSize!(program, &size) == 0 else {
+            throw ConfigurationError("libnvrtc is too old for \(name); install a newer one")
+        }
+        var image = [UInt8](repeating: 0, count: size)
+        _ = image.withUnsafeMutableBytes {
+            nvrtc.nvrtcGetCUBIN!(program, $0.baseAddress!.assumingMemoryBound(to: CChar.self))
+        }
+        // Without a cache they are compiled again the next time.
+        try? FileManager.default.createDirectory(
+            at: file.deletingLastPathComponent(), withIntermediateDirectories: true)
+        try? Data(image).write(to: file, options: .atomic)
+        return image
+    }
+
+    func write(_ bytes: UnsafeRawBufferPointer, to array: any DeviceArray, at offset: Int) {
+        if bytes.isEmpty { return }
+        makeCurrent()
+        check(cuda.cuMemcpyHtoD!(address(array) + UInt64(offset), bytes.baseAddress, bytes.count))
+    }
+    func read(_ array: any DeviceArray, at offset: Int, into bytes: UnsafeMutableRawBufferPointer) {
+        if bytes.isEmpty { return }
+        makeCurrent()
+        check(cuda.cuMemcpyDtoH!(bytes.baseAddress, address(array) + UInt64(offset), bytes.count))
+    }
+    func clear(_ array: any DeviceArray, at offset: Int, bytes: Int) {
+        if bytes == 0 { return }
+        makeCurrent()
+        check(cuda.cuMemsetD8!(address(array) + UInt64(offset), 0, bytes))
+    }
+    func copy(_ from: any DeviceArray, at offset: Int, to: any DeviceArray, at place: Int, bytes: Int) {
+        makeCurrent()
+        check(cuda.cuMemcpyDtoD!(address(to) + UInt64(place), address(from) + UInt64(offset), bytes))
+    }
+    func finish() {
+        makeCurrent()
+        check(cuda.cuCtxSynchronize!())
+    }
+
+    func run(_ kernels: any DeviceKernels, _ name: String, groups: Int, persistent: Bool, _ arguments: [KernelArgument])
+    {
+        guard let kernels = kernels as? Kernels else { preconditionFailure("kernels of another device") }
+        makeCurrent()
+        nonisolated(unsafe) var function: CUfunction?
+        programs.withLock { _ in
+            function = kernels.byName[name]
+            if function == nil {
+                check(cuda.cuModuleGetFunction!(&function, kernels.module, name))
+                kernels.byName[name] = function
+            }
+        }
+        // The driver copies every argument from where a list of pointers says that it is.
+        let room = UnsafeMutableRawPointer.allocate(byteCount: 128 * arguments.count, alignment: 16)
+        defer { room.deallocate() }
+        var pointers = arguments.enumerated().map { index, argument -> UnsafeMutableRawPointer? in
+            let place = room + 128 * index
+            switch argument {
+            case .array(let array): place.storeBytes(of: address(array), as: UInt64.self)
+            case .int(let value): place.storeBytes(of: Int32(value), as: Int32.self)
+            case .long(let value): place.storeBytes(of: value, as: Int.self)
+            case .float(let value): place.storeBytes(of: Float(value), as: Float.self)
+            case .shape(let shape): place.storeBytes(of: shape, as: Shape.self)
+            }
+            return place
+        }
+        let (grid, block) = (UInt32(groups), UInt32(groupSize))
+        check(
+            persistent
+                ? cuda.cuLaunchCooperativeKernel!(function, grid, 1, 1, block, 1, 1, 0, nil, &pointers)
+                : cuda.cuLaunchKernel!(function, grid, 1, 1, block, 1, 1, 0, nil, &pointers, nil))
+    }
+
+    private func makeCurrent() { check(cuda.cuCtxSetCurrent!(context)) }
+
+    private func address(_ array: any DeviceArray) -> UInt64 {
+        guard let array = array as? Array else { preconditionFailure("an array of another device") }
+        return array.address
+    }
+
+    private func check(_ error: Int32) {
+        if error == 0 { return }
+        var text: UnsafePointer<CChar>?
+        _ = cuda.cuGetErrorString!(error, &text)
+        deviceFailed(name, "CUDA error \(error)\(text.map { ", " + String(cString: $0) } ?? "")")
+    }
+}
