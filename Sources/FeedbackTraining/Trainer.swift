@@ -1,4 +1,3 @@
-import Crypto
 import FeedbackTransformer
 import Foundation
 
@@ -356,20 +355,6 @@ extension RunConfiguration {
     }
 }
 
-extension Communicator {
-    /// Throws where something differs from rank to rank that must not.
-    package func agree(_ texts: KeyValuePairs<String, String>) throws {
-        for (what, text) in texts {
-            let all = allGather(Array(text.utf8))
-            if let other = all.firstIndex(where: { $0 != all[0] }) {
-                throw ConfigurationError(
-                    "rank \(other) differs from rank 0 in its \(what); give every machine the same command, files and program"
-                )
-            }
-        }
-    }
-}
-
 /// The steps of a run whose stages begin at these steps, in so many seconds; at least one.
 func stepsOfStages(
     within seconds: Double, starts: [Int], secondsPerStep: (_ stage: Int) throws -> Double
@@ -382,30 +367,4 @@ func stepsOfStages(
         left -= Double(starts[stage + 1] - start) * time
     }
     return 1
-}
-
-/// SHA-256 of some data, as hexadecimal digits.
-private func digest(_ streams: [TokenStream]) throws -> String {
-    var hash = SHA256()
-    for stream in streams { try stream.add(to: &hash) }
-    return hash.text
-}
-
-/// The same of a file.
-package func digest(of file: URL) throws -> String {
-    var hash = SHA256()
-    hash.update(data: try Data(contentsOf: file, options: .alwaysMapped))
-    return hash.text
-}
-
-/// The same of parameters at a step.
-func digest(_ parameters: Parameters, step: Int) -> String {
-    var hash = SHA256()
-    hash.update(data: Data("\(step)".utf8))
-    parameters.values.withUnsafeBytes { hash.update(bufferPointer: $0) }
-    return hash.text
-}
-
-extension SHA256 {
-    fileprivate var text: String { finalize().map { String(format: "%02x", $0) }.joined() }
 }
