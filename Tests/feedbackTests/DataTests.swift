@@ -69,4 +69,34 @@ import Testing
     private func validation(_ outcome: Outcome) -> Substring? {
         outcome.status == 0 ? outcome.errors.split(separator: "\n").first { $0.contains("validation loss") } : nil
     }
+
+    @Test func dataSetsByName() throws {
+        let place = try Workplace()
+        let listed = try place.run(["data", "list"])
+        #expect(
+            listed.status == 0 && listed.output.contains("tiny_shakespeare  1,115,394 bytes")
+                && listed.output.contains("not here yet") && listed.output.contains("variables-3  built in"))
+        // A text of that name that is not the text.
+        try FileManager.default.copyItem(at: place.text, to: place.url.appending(path: "tiny_shakespeare.txt"))
+        let wrong = try place.run(["data", "fetch"], environment: ["FEEDBACK_DATA_DIR": place.url.path])
+        #expect(wrong.status == 1 && wrong.errors.contains("is not the text tiny_shakespeare"))
+    }
+
+    @Test func trainsOnTasks() throws {
+        let place = try Workplace()
+        let arguments = place.small.dropFirst(2) + ["--steps", "20", "--sample-interval", "10", "--output", "run"]
+        let trained = try place.run(["train", "--data", "reverse", "--memory-window", "24"] + arguments)
+        #expect(
+            trained.status == 0 && trained.errors.contains("accuracy") && trained.errors.contains(" = "),
+            "\(trained.errors)")
+        let yaml = try String(contentsOf: place.url.appending(path: "run/config.yaml"), encoding: .utf8)
+        for line in ["tokenizer: symbols", "streams: true", "memory-window: 24"] { #expect(yaml.contains(line)) }
+        let evaluated = try place.run(["evaluate", "run", "--split", "test"])
+        #expect(evaluated.status == 0 && evaluated.output.contains("tokens of reverse (test)"), "\(evaluated.errors)")
+        #expect(evaluated.output.contains("up to 24 before it, memory carried, in 32 streams"))
+        let wrong = try place.run(["train", "--data", "reverse", "--tokenizer", "words", "--output", "new"])
+        #expect(wrong.status == 1 && wrong.errors.contains("symbols of its own"))
+        let other = try place.run(["evaluate", "run", "--data", "text.txt"])
+        #expect(other.status == 1 && other.errors.contains("the word \"the\" at position 0"))
+    }
 }
