@@ -99,9 +99,7 @@ public struct KnownCorpus: Sendable {
         }
         let temporary = folder.appending(path: ".\(fileName).new-\(getpid())")
         try writeFile(temporary) { try $0.write(contentsOf: data) }
-        guard rename(temporary.path, cached.path) == 0 else {
-            throw FileError("cannot write \(cached.path): \(String(cString: strerror(errno)))")
-        }
+        try moveFile(temporary, to: cached)
     }
 }
 

@@ -66,9 +66,7 @@ struct TextFiles: Sendable {
         }
         let name = digest.finalize().prefix(12).hexadecimal
         let file = folder.appending(path: "text-\(name).txt")
-        guard rename(temporary.path, file.path) == 0 else {
-            throw FileError("cannot write \(file.path): \(String(cString: strerror(errno)))")
-        }
+        try moveFile(temporary, to: file)
         return file.path
     }
 
