@@ -39,12 +39,9 @@ public final class RunRecorder: @unchecked Sendable {  // its timer is only ever
     ) throws(RunStoreError) {
         let path = folder.standardizedFileURL.path
         let now = Date().timeIntervalSince1970
-        let settings = Setting.all.compactMap { setting in
-            setting.text(trainer.configuration).map { (setting.name, $0) }
-        }
         var run = Run(
             name: folder.standardizedFileURL.lastPathComponent, folder: path, status: .running,
-            configuration: Dictionary(uniqueKeysWithValues: settings), revision: revision(), machine: machine(),
+            configuration: trainer.configuration.settings, revision: revision(), machine: machine(),
             host: ProcessInfo.processInfo.hostName, process: getpid(), created: now, updated: now, step: trainer.step,
             totalSteps: trainer.totalSteps, bestValidation: trainer.best?.loss)
         run = try store.write { [run] db in
