@@ -93,11 +93,7 @@ public final class Trainer {
         for loader in loaders { try backend.checkFit(modelConfiguration, configuration.shape(loader)) }
         let model = try FeedbackModel(
             modelConfiguration, seed: UInt64(configuration.seed), positions: configuration.positionInitialization)
-        var settings = AdamOptimizer.Settings()
-        settings.beta2 = configuration.beta2
-        settings.weightDecay = configuration.weightDecay
-        settings.gradientClip = configuration.gradientClip
-        optimizer = AdamOptimizer(settings)
+        optimizer = AdamOptimizer(configuration)
         session = try backend.training(model, configuration.shape(loaders[0]))
         totalSteps =
             switch configuration.length {
