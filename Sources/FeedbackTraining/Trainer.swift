@@ -300,9 +300,7 @@ public final class Trainer {
         let seed = UInt64(truncatingIfNeeded: configuration.seed &+ step)
         if let task = (corpus as? TaskCorpus)?.task {
             var random = RandomSource(seed: ~seed)
-            let sequence =
-                difficulty.map { DifficultyChoice($0).sequence(of: task, using: &random) }
-                ?? task.sequence(using: &random)
+            let sequence = task.sequence(difficulty.map { DifficultyChoice($0) }, using: &random)
             return try task.answered(by: modelFolder, on: backend, sequence: sequence)
         }
         let isKnown = (try? tokenizer.encode(configuration.samplePrompt))?.isEmpty == false

@@ -50,7 +50,7 @@ public struct TaskLoader: BatchLoader {
     private func draw(_ row: Int, number: Int, _ choice: DifficultyChoice?) -> TaskSequence {
         var ofRow = RandomSource(seed: seed ^ (UInt64(row) &* 0x9e37_79b9_7f4a_7c15))
         var random = RandomSource(seed: ofRow.next() &+ UInt64(number))
-        return choice?.sequence(of: task, using: &random) ?? task.sequence(using: &random)
+        return task.sequence(choice, using: &random)
     }
 
     public var beginsAnew: Bool { batches % period == 0 }
@@ -133,13 +133,17 @@ struct DifficultyChoice: Sendable {
         self.init(range)
     }
 
-    func sequence(of task: any SequenceTask, using random: inout RandomSource) -> TaskSequence {
-        task.lesson(draw(using: &random), using: &random)
-    }
-
     func draw(using random: inout RandomSource) -> Int {
         if sums.count == 1 { return first }
         let place = random.uniform() * sums.last!
         return first + (sums.firstIndex { place < $0 } ?? sums.count - 1)
+    }
+}
+
+extension SequenceTask {
+    /// One sequence of a difficulty that is drawn first; the standard one where there is no choice.
+    func sequence(_ choice: DifficultyChoice?, using random: inout RandomSource) -> TaskSequence {
+        guard let choice else { return sequence(using: &random) }
+        return lesson(choice.draw(using: &random), using: &random)
     }
 }
