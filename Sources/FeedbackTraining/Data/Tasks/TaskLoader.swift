@@ -81,15 +81,14 @@ public struct TaskLoader: BatchLoader {
     public var cursor: LoaderCursor { LoaderCursor(epoch: 0, position: batches, rows: rows.map(\.cursor)) }
 
     public mutating func resume(at cursor: LoaderCursor) throws(CorpusError) {
-        let unfit = CorpusError("the checkpoint's place in the data does not fit the data")
         guard let cursors = cursor.rows, cursors.count == batchSize, cursor.random == nil,
             (0...period).contains(cursor.position)
-        else { throw unfit }
+        else { throw .unfitCursor }
         batches = cursor.position
         for (row, cursor) in cursors.enumerated() {
-            guard (0...Int(Int32.max)).contains(cursor.sequence), cursor.hasDifficulty else { throw unfit }
+            guard (0...Int(Int32.max)).contains(cursor.sequence), cursor.hasDifficulty else { throw .unfitCursor }
             let sequence = draw(row, number: cursor.sequence, cursor.difficulty.map(DifficultyChoice.init))
-            guard (0...sequence.tokens.count).contains(cursor.place) else { throw unfit }
+            guard (0...sequence.tokens.count).contains(cursor.place) else { throw .unfitCursor }
             rows[row] = Row(cursor: cursor, sequence: sequence)
         }
     }
