@@ -128,7 +128,7 @@ struct TokenCache: Sendable {
 
     private func vocabulary(_ kind: Tokenizer.Kind) throws -> Tokenizer {
         var vocabulary = Vocabulary(kind)
-        if kind != .bytes { try forEachPiece(.reading) { vocabulary.add($0) } }
+        if kind != .bytes { try add(to: &vocabulary) }
         return try vocabulary.tokenizer()
     }
 
