@@ -26,7 +26,7 @@ public final class RunRecorder: @unchecked Sendable {  // its timer is only ever
     /// What has happened since the history was last written, and the run as it is then.
     private struct Pending {
         var run: Run
-        var metrics = RunMetrics(steps: [], validations: [], samples: [], checkpoints: [])
+        var metrics = RunMetrics()
         var complained = false
     }
 
@@ -96,8 +96,9 @@ public final class RunRecorder: @unchecked Sendable {  // its timer is only ever
         return run
     }
 
+    /// Takes note of what has happened, to be written soon.
+    ///
     /// - Parameter layerWeights: softmax(w) at a validation.
-    /// - Parameter event: what has happened.
     public func record(_ event: TrainingEvent, layerWeights: @autoclosure () -> [Double]? = nil) {
         let now = Date().timeIntervalSince1970
         switch event {
@@ -161,7 +162,7 @@ public final class RunRecorder: @unchecked Sendable {  // its timer is only ever
     private func write() {
         let (run, metrics) = pending.withLock { pending in
             pending.run.updated = Date().timeIntervalSince1970
-            defer { pending.metrics = RunMetrics(steps: [], validations: [], samples: [], checkpoints: []) }
+            defer { pending.metrics = RunMetrics() }
             return (pending.run, pending.metrics)
         }
         do {

@@ -211,7 +211,7 @@ final class Notes: Sendable {
         let one = try store.run("one")
         try store.delete(one)
         #expect(try store.runs().map(\.name) == ["two"])
-        #expect(try store.metrics(one.id!) == RunMetrics(steps: [], validations: [], samples: [], checkpoints: []))
+        #expect(try store.metrics(one.id!) == RunMetrics())
         #expect(throws: RunStoreError.self) { try store.run("one") }
     }
 
