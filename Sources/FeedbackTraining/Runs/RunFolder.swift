@@ -135,8 +135,7 @@ public final class RunFolder {
     }
 
     private func checkpoint(_ step: Int) -> URL {
-        let number = String(step)
-        return checkpoints.appending(path: "step-" + String(repeating: "0", count: max(0, 8 - number.count)) + number)
+        checkpoints.appending(path: String(format: "step-%08ld", step))
     }
 
     /// A link beside the checkpoints, which is there at every moment, to the old or to the new one.
