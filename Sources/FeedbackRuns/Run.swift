@@ -104,8 +104,8 @@ public struct RunMetrics: Codable, Equatable, Sendable {
         public var path: String
     }
 
-    public var steps: [Step]
-    public var validations: [Validation]
-    public var samples: [Sample]
-    public var checkpoints: [Checkpoint]
+    public var steps: [Step] = []
+    public var validations: [Validation] = []
+    public var samples: [Sample] = []
+    public var checkpoints: [Checkpoint] = []
 }

@@ -26,7 +26,7 @@ public final class RunRecorder: @unchecked Sendable {  // its timer is only ever
     /// What has happened since the history was last written, and the run as it is then.
     private struct Pending {
         var run: Run
-        var metrics = RunMetrics(steps: [], validations: [], samples: [], checkpoints: [])
+        var metrics = RunMetrics()
         var complained = false
     }
 
@@ -39,12 +39,9 @@ public final class RunRecorder: @unchecked Sendable {  // its timer is only ever
     ) throws(RunStoreError) {
         let path = folder.standardizedFileURL.path
         let now = Date().timeIntervalSince1970
-        let settings = Setting.all.compactMap { setting in
-            setting.text(trainer.configuration).map { (setting.name, $0) }
-        }
         var run = Run(
             name: folder.standardizedFileURL.lastPathComponent, folder: path, status: .running,
-            configuration: Dictionary(uniqueKeysWithValues: settings), revision: revision(), machine: machine(),
+            configuration: trainer.configuration.settings, revision: revision(), machine: machine(),
             host: ProcessInfo.processInfo.hostName, process: getpid(), created: now, updated: now, step: trainer.step,
             totalSteps: trainer.totalSteps, bestValidation: trainer.best?.loss)
         run = try store.write { [run] db in
@@ -99,8 +96,9 @@ public final class RunRecorder: @unchecked Sendable {  // its timer is only ever
         return run
     }
 
+    /// Takes note of what has happened, to be written soon.
+    ///
     /// - Parameter layerWeights: softmax(w) at a validation.
-    /// - Parameter event: what has happened.
     public func record(_ event: TrainingEvent, layerWeights: @autoclosure () -> [Double]? = nil) {
         let now = Date().timeIntervalSince1970
         switch event {
@@ -164,7 +162,7 @@ public final class RunRecorder: @unchecked Sendable {  // its timer is only ever
     private func write() {
         let (run, metrics) = pending.withLock { pending in
             pending.run.updated = Date().timeIntervalSince1970
-            defer { pending.metrics = RunMetrics(steps: [], validations: [], samples: [], checkpoints: []) }
+            defer { pending.metrics = RunMetrics() }
             return (pending.run, pending.metrics)
         }
         do {

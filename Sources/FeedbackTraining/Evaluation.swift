@@ -47,16 +47,14 @@ public final class Evaluator {
     ///   - model: what predicts.
     ///   - stream: what is to be predicted.
     ///   - backend: what computes.
-    ///   - streams: how many rows the data is read in, at most.
     ///   - memoryWindow: the memories a step sees.
-    ///   - segment: steps at a time; has no effect on the result but for rounding.
-    ///   - reset: the steps after which the memory is forgotten, in place of `segment`; never where nil.
+    ///   - reset: the steps after which the memory is forgotten; never where nil.
     ///   - most: the tokens to predict at most, from pieces that lie evenly in the data; all where nil.
     public init(
-        _ model: FeedbackModel, _ stream: TokenStream, on backend: any Backend, memoryWindow: Int, segment: Int = 64,
-        reset: Int? = nil, streams: Int = 32, most: Int? = nil
+        _ model: FeedbackModel, _ stream: TokenStream, on backend: any Backend, memoryWindow: Int, reset: Int? = nil,
+        most: Int? = nil
     ) throws {
-        (loader, targets, characters) = try Self.read(stream, segment: reset ?? segment, streams: streams, most: most)
+        (loader, targets, characters) = try Self.read(stream, reset: reset, most: most)
         resets = reset != nil
         let shape = BatchShape(
             steps: loader.sequenceLength, batchSize: loader.rows, carry: memoryWindow, memoryWindow: memoryWindow)
@@ -64,17 +62,17 @@ public final class Evaluator {
     }
 
     /// Evaluates what a decoder makes of its model: the cost of a precision.
-    public init(
-        _ decoder: any DecodingSession, _ stream: TokenStream, reset: Int? = nil, streams: Int = 32
-    ) throws {
-        (loader, targets, characters) = try Self.read(stream, segment: reset ?? 64, streams: streams, most: nil)
+    public init(_ decoder: any DecodingSession, _ stream: TokenStream, reset: Int? = nil) throws {
+        (loader, targets, characters) = try Self.read(stream, reset: reset, most: nil)
         resets = reset != nil
         predictor = .steps(decoder)
     }
 
     private static func read(
-        _ stream: TokenStream, segment: Int, streams: Int, most: Int?
+        _ stream: TokenStream, reset: Int?, most: Int?
     ) throws -> (SequentialLoader, targets: Int, characters: Int) {
+        // How many steps at a time, without a reset, is a matter of rounding; how many streams, of how often one begins.
+        let (segment, streams) = (reset ?? 64, 32)
         let nothing = CorpusError("the data to evaluate has nothing to predict; it needs at least 2 tokens")
         guard stream.count > 0 else { throw nothing }
         let loader = SequentialLoader(

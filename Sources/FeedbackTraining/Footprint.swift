@@ -3,12 +3,8 @@ import Foundation
 
 extension Backend {
     /// Throws where training does not fit the device, saying what would.
-    ///
-    /// - Parameter available: bytes; what the device has, where nil.
-    func checkFit(
-        _ model: ModelConfiguration, _ shape: BatchShape, available: Double? = nil
-    ) throws(ConfigurationError) {
-        let available = available ?? memoryCapacity
+    func checkFit(_ model: ModelConfiguration, _ shape: BatchShape) throws(ConfigurationError) {
+        let available = memoryCapacity
         func bytes(_ batchSize: Int) -> Double {
             var other = shape
             other.batchSize = batchSize

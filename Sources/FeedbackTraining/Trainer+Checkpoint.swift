@@ -23,12 +23,6 @@ extension Trainer {
         var dataDigest: String
     }
 
-    /// The settings, by name, as text.
-    private static func settings(_ configuration: RunConfiguration) -> [String: String] {
-        let pairs = Setting.all.compactMap { setting in setting.text(configuration).map { (setting.name, $0) } }
-        return Dictionary(uniqueKeysWithValues: pairs)
-    }
-
     /// What only all ranks together have.
     struct Collected {
         let firstMoment, secondMoment: Parameters
@@ -71,7 +65,7 @@ extension Trainer {
                 step: step, updates: optimizer.updates, stage: stage, loader: loader.cursor,
                 lessons: configuration.lessons.map { _ in lessonProgress }, bestLoss: best?.loss,
                 bestStep: best?.step, evaluationsSinceBest: evaluationsSinceBest,
-                skips: skips > 0 ? skips : nil, settings: Self.settings(configuration), dataDigest: dataDigest))
+                skips: skips > 0 ? skips : nil, settings: configuration.settings, dataDigest: dataDigest))
         try writeFile(folder.appending(path: "training.json")) { try $0.write(contentsOf: state) }
     }
 
@@ -118,7 +112,7 @@ extension Trainer {
             configuration.stages.indices.contains(state.stage), (0...state.step).contains(state.evaluationsSinceBest),
             (0...Self.mostSkips).contains(state.skips ?? 0)
         else { throw FileError("\(file.path) is damaged or of another version") }
-        let settings = Self.settings(self.configuration)
+        let settings = self.configuration.settings
         let then = RunFolder.before.merging(state.settings) { $1 }
         for name in Setting.all.map(\.name) where settings[name] != then[name] && !Self.changeable.contains(name) {
             throw ConfigurationError(

@@ -148,14 +148,14 @@ extension Communicator {
 func digest(_ streams: [TokenStream]) throws -> String {
     var hash = SHA256()
     for stream in streams { try stream.add(to: &hash) }
-    return hash.text
+    return hash.finalize().hexadecimal
 }
 
 /// The same of a file.
 package func digest(of file: URL) throws -> String {
     var hash = SHA256()
     hash.update(data: try Data(contentsOf: file, options: .alwaysMapped))
-    return hash.text
+    return hash.finalize().hexadecimal
 }
 
 /// The same of parameters at a step.
@@ -163,9 +163,10 @@ func digest(_ parameters: Parameters, step: Int) -> String {
     var hash = SHA256()
     hash.update(data: Data("\(step)".utf8))
     parameters.values.withUnsafeBytes { hash.update(bufferPointer: $0) }
-    return hash.text
+    return hash.finalize().hexadecimal
 }
 
-extension SHA256 {
-    fileprivate var text: String { finalize().map { String(format: "%02x", $0) }.joined() }
+extension Sequence<UInt8> {
+    /// Two digits a byte.
+    var hexadecimal: String { map { String(format: "%02x", $0) }.joined() }
 }

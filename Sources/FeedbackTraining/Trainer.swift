@@ -93,11 +93,7 @@ public final class Trainer {
         for loader in loaders { try backend.checkFit(modelConfiguration, configuration.shape(loader)) }
         let model = try FeedbackModel(
             modelConfiguration, seed: UInt64(configuration.seed), positions: configuration.positionInitialization)
-        var settings = AdamOptimizer.Settings()
-        settings.beta2 = configuration.beta2
-        settings.weightDecay = configuration.weightDecay
-        settings.gradientClip = configuration.gradientClip
-        optimizer = AdamOptimizer(settings)
+        optimizer = AdamOptimizer(configuration)
         session = try backend.training(model, configuration.shape(loaders[0]))
         totalSteps =
             switch configuration.length {
@@ -304,9 +300,7 @@ public final class Trainer {
         let seed = UInt64(truncatingIfNeeded: configuration.seed &+ step)
         if let task = (corpus as? TaskCorpus)?.task {
             var random = RandomSource(seed: ~seed)
-            let sequence =
-                difficulty.map { DifficultyChoice($0).sequence(of: task, using: &random) }
-                ?? task.sequence(using: &random)
+            let sequence = task.sequence(difficulty.map { DifficultyChoice($0) }, using: &random)
             return try task.answered(by: modelFolder, on: backend, sequence: sequence)
         }
         let isKnown = (try? tokenizer.encode(configuration.samplePrompt))?.isEmpty == false

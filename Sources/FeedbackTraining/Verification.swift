@@ -83,18 +83,25 @@ public struct Fixture {
     ///   - backend: what computes.
     ///   - narrow: whether its operands are bfloat16.
     public func verify(on backend: any Backend, narrow: Bool = false) throws -> [Difference] {
-        let session = try backend.training(try model(), shape)
+        let model = try model()
+        let session = try backend.training(model, shape)
         var settings = AdamOptimizer.Settings()
         settings.gradientClip = gradientClip
         var optimizer = AdamOptimizer(settings)
-        let sensitivity = narrow ? try sensitivity() : [:]
+        var sensitivity: [String: Double] = [:]
+        if narrow {
+            let exact = try CPUBackend().training(model, shape)
+            sensitivity = try sensitivityToRounding(of: exact, model, batch, times: 16, seed: 1) {
+                relative($0[$1.name], try gradient($1))
+            }
+        }
 
         var differences: [Difference] = []
-        func add(_ name: String, _ values: [Float], _ expected: [Float], absolute: Double?) {
+        func add(_ name: String, _ values: [Float], _ expected: [Float], absolute: Double? = nil, moved: Double = 0) {
             let error = relative(values, expected)
             differences.append(
                 narrow
-                    ? Difference(name: name, error: error, tolerance: max(3e-2, 2 * (sensitivity[name] ?? 0)))
+                    ? Difference(name: name, error: error, tolerance: max(3e-2, 2 * moved))
                     : absolute.map { Difference(name: name, error: largest(values, expected), tolerance: $0) }
                         ?? Difference(name: name, error: error, tolerance: 1e-4))
         }
@@ -108,7 +115,8 @@ public struct Fixture {
                 let gradients = session.read(.gradient)
                 for parameter in gradients.table.parameters {
                     add(
-                        "grads.\(parameter.name)", gradients[parameter.name], try gradient(parameter), absolute: nil)
+                        "grads.\(parameter.name)", gradients[parameter.name], try gradient(parameter),
+                        moved: sensitivity[parameter.name] ?? 0)
                 }
             }
             add("adam_losses[\(number)]", [loss], [expected], absolute: 1e-4)
@@ -118,11 +126,10 @@ public struct Fixture {
     }
 
     /// The fixture's model.
-    private func model(weight: (Float) -> Float = { $0 }) throws -> FeedbackModel {
+    private func model() throws -> FeedbackModel {
         var parameters = Parameters(ParameterTable(configuration))
         for parameter in parameters.table.parameters {
-            let values = try file.floats("weights.\(parameter.name)", shape: parameter.shape)
-            parameters[parameter.name] = values.map(weight)
+            parameters[parameter.name] = try file.floats("weights.\(parameter.name)", shape: parameter.shape)
         }
         return FeedbackModel(parameters)
     }
@@ -134,24 +141,6 @@ public struct Fixture {
         try file.floats("grads.\(parameter.name)", shape: parameter.shape)
     }
 
-    /// How far each gradient moves at most, of sixteen times, where every weight is rounded to one of its two neighbours in
-    /// bfloat16 and nothing else is.
-    private func sensitivity() throws -> [String: Double] {
-        var random = RandomSource(seed: 1)
-        var largest: [String: Double] = [:]
-        let session = try CPUBackend().training(try model(), shape)
-        for _ in 0..<16 {
-            session.write(try model { neighbour(of: $0, using: &random) }.parameters)
-            _ = session.gradient(of: [batch], dropout: nil)
-            let gradients = session.read(.gradient)
-            for parameter in gradients.table.parameters {
-                let moved = relative(gradients[parameter.name], try gradient(parameter))
-                largest["grads.\(parameter.name)"] = max(largest["grads.\(parameter.name)"] ?? 0, moved)
-            }
-        }
-        return largest
-    }
-
     /// How far one tensor is from PyTorch's.
     public struct Difference: Sendable {
         public let name: String
@@ -161,9 +150,27 @@ public struct Fixture {
     }
 }
 
-/// A weight rounded to one of its two neighbours in bfloat16, to each the likelier the nearer it is.
-func neighbour(of weight: Float, using random: inout RandomSource) -> Float {
-    Float(bitPattern: (weight.bitPattern &+ UInt32(random.below(1 << 16))) & 0xffff_0000)
+/// How far each gradient is off at most, of so many times, where every weight is rounded to one of its two neighbours in
+/// bfloat16, to each the likelier the nearer it is, and nothing else is.
+func sensitivityToRounding(
+    of session: any TrainingSession, _ model: FeedbackModel, _ batch: Batch, times: Int, seed: UInt64,
+    distance: (_ gradients: Parameters, Parameter) throws -> Double
+) rethrows -> [String: Double] {
+    var random = RandomSource(seed: seed)
+    var largest: [String: Double] = [:]
+    for _ in 0..<times {
+        var rounded = model.parameters
+        rounded.values = rounded.values.map { weight in
+            Float(bitPattern: (weight.bitPattern &+ UInt32(random.below(1 << 16))) & 0xffff_0000)
+        }
+        session.write(rounded)
+        _ = session.gradient(of: [batch], dropout: nil)
+        let gradients = session.read(.gradient)
+        for parameter in gradients.table.parameters {
+            largest[parameter.name] = max(largest[parameter.name] ?? 0, try distance(gradients, parameter))
+        }
+    }
+    return largest
 }
 
 /// |a − b|; not a number counts as infinitely far.

@@ -8,8 +8,7 @@ import Testing
     /// Both formats have the numbers of the history, to the last bit.
     @Test func formatsAgreeWithTheHistory() throws {
         let place = try Place()
-        var events: [TrainingEvent] = []
-        let recorder = try place.train("run", events: &events)
+        let recorder = try place.train("run")
         let store = try place.store()
         let (run, metrics) = (try store.run("run"), try store.metrics(recorder.id))
 

@@ -8,7 +8,7 @@ import Testing
 @testable import FeedbackRuns
 
 /// A folder for one test's history, and small runs to enter into it.
-final class Place {
+final class Place: Sendable {
     let url = FileManager.default.temporaryDirectory.appending(path: "feedback-runs-\(UUID().uuidString)")
     var history: URL { url.appending(path: "data/runs.sqlite") }
 
@@ -17,9 +17,10 @@ final class Place {
 
     func store() throws -> RunStore { try RunStore(at: history) }
 
-    /// A small run of a few steps; `events` has everything that happened.
+    /// A small run of a few steps.
     func train(
-        _ name: String, steps: Int = 12, stopAt: Int? = nil, resume: Bool = false, events: inout [TrainingEvent]
+        _ name: String, steps: Int = 12, stopAt: Int? = nil, resume: Bool = false,
+        report: (TrainingEvent) -> Void = { _ in }
     ) throws -> RunRecorder {
         let text = String(repeating: "to be or not to be, that is it. ", count: 40)
         let corpus = try TextCorpus(name: "small", text: text)
@@ -34,7 +35,7 @@ final class Place {
             try resume ? Trainer(resuming: folder, corpus: corpus) : Trainer(configuration, corpus: corpus)
         let recorder = try RunRecorder(store(), trainer, folder: url) { Issue.record("\($0)") }
         let ending = try trainer.run(in: folder) { event in
-            events.append(event)
+            report(event)
             recorder.record(event, layerWeights: trainer.model.layerWeights)
         } shouldStop: {
             trainer.step == stopAt
@@ -44,18 +45,11 @@ final class Place {
     }
 }
 
-/// What several threads have to say.
-final class Notes: Sendable {
-    private let notes = Mutex<[String]>([])
-    var all: [String] { notes.withLock { $0 } }
-    func add(_ note: String) { notes.withLock { $0.append(note) } }
-}
-
 @Suite struct RunStoreTests {
     @Test func remembersEverythingThatHappened() throws {
         let place = try Place()
         var events: [TrainingEvent] = []
-        let recorder = try place.train("first", events: &events)
+        let recorder = try place.train("first") { events.append($0) }
         let store = try place.store()
         let run = try store.run("first")
         #expect(run.id == recorder.id && run.status == .finished && run.state() == .finished)
@@ -100,8 +94,7 @@ final class Notes: Sendable {
     /// A run that goes on is the same run; what it does again is there once.
     @Test func goesOnWithARun() throws {
         let place = try Place()
-        var events: [TrainingEvent] = []
-        let first = try place.train("run", stopAt: 7, events: &events)
+        let first = try place.train("run", stopAt: 7)
         let store = try place.store()
         #expect(try store.run("run").status == .interrupted)
         try store.write { db in
@@ -112,21 +105,20 @@ final class Notes: Sendable {
                     """)
         }
         let created = try store.run("run").created
-        let second = try place.train("run", resume: true, events: &events)
+        let second = try place.train("run", resume: true)
         #expect(second.id == first.id)
         #expect(try store.metrics(first.id).steps.map(\.step) == Array(1...12))
         let run = try store.run("run")
         #expect(run.status == .finished && run.created == created)
         // Another run in a folder of that name is another run.
         try FileManager.default.removeItem(at: place.url.appending(path: "run"))
-        #expect(try place.train("run", events: &events).id > first.id)
+        #expect(try place.train("run").id > first.id)
         #expect(try store.runs().count == 2)
     }
 
     @Test func longRunsAreThinned() throws {
         let place = try Place()
-        var events: [TrainingEvent] = []
-        let run = try place.train("run", steps: 1, events: &events).id
+        let run = try place.train("run", steps: 1).id
         let store = try place.store()
         try store.write { db in
             try db.execute(
@@ -156,31 +148,25 @@ final class Notes: Sendable {
     @Test func severalWriteAtOnce() throws {
         let place = try Place()
         let queue = OperationQueue()
-        let failures = Notes()
+        let failures = Mutex<[String]>([])
         for index in 0..<4 {
-            queue.addOperation { [place = Unsafe(place)] in
-                var events: [TrainingEvent] = []
-                do { _ = try place.value.train("run-\(index)", steps: 40, events: &events) } catch {
-                    failures.add("\(error)")
+            queue.addOperation {
+                do { _ = try place.train("run-\(index)", steps: 40) } catch {
+                    failures.withLock { $0.append("\(error)") }
                 }
             }
         }
         queue.waitUntilAllOperationsAreFinished()
-        #expect(failures.all.isEmpty, "\(failures.all)")
+        let said = failures.withLock { $0 }
+        #expect(said.isEmpty, "\(said)")
         let store = try place.store()
         for run in try store.runs() { #expect(try store.metrics(run.id!).steps.map(\.step) == Array(1...40)) }
         #expect(try store.runs().count == 4)
     }
 
-    private struct Unsafe<Value>: @unchecked Sendable {
-        let value: Value
-        init(_ value: Value) { self.value = value }
-    }
-
     @Test func tellsWhoHasCrashed() throws {
         let place = try Place()
-        var events: [TrainingEvent] = []
-        _ = try place.train("run", events: &events)
+        _ = try place.train("run")
         var run = try place.store().run("run")
         run.status = .running
         RunFile(began: run.created).write(to: place.url.appending(path: "run"))
@@ -201,9 +187,8 @@ final class Notes: Sendable {
 
     @Test func deletesWhatIsNotRunning() throws {
         let place = try Place()
-        var events: [TrainingEvent] = []
-        _ = try place.train("one", events: &events)
-        _ = try place.train("two", events: &events)
+        _ = try place.train("one")
+        _ = try place.train("two")
         let store = try place.store()
         var running = try store.run("two")
         running.status = .running
@@ -211,30 +196,30 @@ final class Notes: Sendable {
         let one = try store.run("one")
         try store.delete(one)
         #expect(try store.runs().map(\.name) == ["two"])
-        #expect(try store.metrics(one.id!) == RunMetrics(steps: [], validations: [], samples: [], checkpoints: []))
+        #expect(try store.metrics(one.id!) == RunMetrics())
         #expect(throws: RunStoreError.self) { try store.run("one") }
     }
 
     /// What the first feedbacks wrote, which knew of no migrations, keeps its runs; they can still read what is written now.
     @Test func firstHistoriesAreKept() throws {
         let place = try Place()
-        var events: [TrainingEvent] = []
-        let run = try place.train("run", events: &events).id
+        let run = try place.train("run").id
         let metrics = try place.store().metrics(run)
         try place.store().write { try $0.execute(sql: "DROP TABLE grdb_migrations") }
         #expect(try place.store().metrics(run) == metrics)
         let version = try place.store().read { try Int.fetchOne($0, sql: "PRAGMA user_version") }
         #expect(version == 1)
-        #expect(try place.train("another", events: &events).id == run + 1)
+        #expect(try place.train("another").id == run + 1)
     }
 
     @Test func severalBeginAHistory() throws {
         let place = try Place()
-        let failures = Notes()
-        DispatchQueue.concurrentPerform(iterations: 8) { [place = Unsafe(place)] _ in
-            do { _ = try place.value.store().runs() } catch { failures.add("\(error)") }
+        let failures = Mutex<[String]>([])
+        DispatchQueue.concurrentPerform(iterations: 8) { _ in
+            do { _ = try place.store().runs() } catch { failures.withLock { $0.append("\(error)") } }
         }
-        #expect(failures.all.isEmpty, "\(failures.all)")
+        let said = failures.withLock { $0 }
+        #expect(said.isEmpty, "\(said)")
     }
 
     @Test func filesThatAreNoHistoryAreRefused() throws {
@@ -271,13 +256,16 @@ final class Notes: Sendable {
         (configuration.sequenceLength, configuration.batchSize, configuration.length) = (4, 1, .steps(3))
         let trainer = try Trainer(configuration, corpus: corpus)
         let store = try place.store()
-        let complaints = Notes()
-        let recorder = try RunRecorder(store, trainer, folder: place.url.appending(path: "run")) { complaints.add($0) }
+        let complaints = Mutex<[String]>([])
+        let recorder = try RunRecorder(store, trainer, folder: place.url.appending(path: "run")) { complaint in
+            complaints.withLock { $0.append(complaint) }
+        }
         try store.write { try $0.execute(sql: "ALTER TABLE steps RENAME TO gone") }
         try trainer.run { recorder.record($0) }
         recorder.flush()
         recorder.flush()
-        #expect(complaints.all.count == 1 && complaints.all[0].contains("training goes on"))
+        let said = complaints.withLock { $0 }
+        #expect(said.count == 1 && said[0].contains("training goes on"))
         // What could not be written is written as soon as it can be.
         try store.write { try $0.execute(sql: "ALTER TABLE gone RENAME TO steps") }
         recorder.end(.finished)

@@ -17,7 +17,7 @@ import Testing
         let folder = place.url.appending(path: "board")
         let writer = try TensorBoardWriter(folder: folder, after: 4)
         var events: [TrainingEvent] = []
-        _ = try place.train("run", events: &events)
+        _ = try place.train("run") { events.append($0) }
         for event in events { try writer.record(event) }
         let name = try #require(try FileManager.default.contentsOfDirectory(atPath: folder.path).first)
         #expect(name.hasPrefix("events.out.tfevents."))

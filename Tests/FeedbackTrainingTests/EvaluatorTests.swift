@@ -6,13 +6,18 @@ import Testing
 @testable import FeedbackTraining
 
 @Suite struct EvaluatorTests {
+    private let model: FeedbackModel
+    private let stream: TokenStream
+
+    init() throws {
+        let tokenizer = try Tokenizer(.characters, text: smallText)
+        model = try FeedbackModel(
+            ModelConfiguration(layers: 2, dModel: 32, heads: 2, dFF: 64, vocabulary: tokenizer.vocabularySize), seed: 3)
+        stream = try TextCorpus(name: "small", text: smallText).stream(.training, tokenizer)
+    }
+
     /// A decoder sees the same text in the same streams as the training pass, so in float32 it finds the same loss.
     @Test(arguments: [nil, 1, 7]) func decoderAndTrainingPassAgree(reset: Int?) throws {
-        let corpus = try TextCorpus(name: "small", text: smallText)
-        let tokenizer = try Tokenizer(.characters, text: smallText)
-        let model = try FeedbackModel(
-            ModelConfiguration(layers: 2, dModel: 32, heads: 2, dFF: 64, vocabulary: tokenizer.vocabularySize), seed: 3)
-        let stream = try corpus.stream(.training, tokenizer)
         let expected = try Evaluator(model, stream, on: CPUBackend(), memoryWindow: 20, reset: reset).run()
         for precision in DecodingPrecision.allCases {
             let decoder = CPUBackend(threads: 2, decodingPrecision: precision).decoding(model, memoryWindow: 20)
@@ -24,11 +29,6 @@ import Testing
 
     /// Without memory a step knows its own token alone: the loss is that of the text's pairs in any order.
     @Test func resetForgets() throws {
-        let corpus = try TextCorpus(name: "small", text: smallText)
-        let tokenizer = try Tokenizer(.characters, text: smallText)
-        let model = try FeedbackModel(
-            ModelConfiguration(layers: 2, dModel: 32, heads: 2, dFF: 64, vocabulary: tokenizer.vocabularySize), seed: 3)
-        let stream = try corpus.stream(.training, tokenizer)
         let backwards = TokenStream(
             inputs: try stream.inputs.reversed(), targets: try stream.targets.reversed())
         func loss(_ stream: TokenStream, reset: Int?) throws -> Double {

@@ -6,16 +6,7 @@ import Testing
 @testable import FeedbackTraining
 
 /// Ranks of threads give the same bytes as one process with as many threads in all.
-@Suite final class RanksTests {
-    private let corpus: TextCorpus
-    private let folder: URL
-
-    init() throws {
-        corpus = try TextCorpus(name: "small", text: smallText)
-        folder = FileManager.default.temporaryDirectory.appending(path: "feedback-ranks-\(UUID().uuidString)")
-    }
-    deinit { try? FileManager.default.removeItem(at: folder) }
-
+@Suite final class RanksTests: SmallRunTests {
     enum Variant: String, CaseIterable {
         case plain, dropped, narrowStreams, parallel, normedPerLayer, seconds
 

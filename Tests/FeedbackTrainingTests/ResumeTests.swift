@@ -6,16 +6,7 @@ import Testing
 @testable import FeedbackTraining
 
 /// A run that is stopped and goes on from its checkpoint ends with the same bytes as one that was never stopped.
-@Suite final class ResumeTests {
-    private let corpus: TextCorpus
-    private let folder: URL
-
-    init() throws {
-        corpus = try TextCorpus(name: "small", text: smallText)
-        folder = FileManager.default.temporaryDirectory.appending(path: "feedback-resume-\(UUID().uuidString)")
-    }
-    deinit { try? FileManager.default.removeItem(at: folder) }
-
+@Suite final class ResumeTests: SmallRunTests {
     enum Variant: String, CaseIterable {
         case plain, accumulated, curriculum, dropped, parallel, streams, streamsOfLayers, narrowStreams
         case lessons, windowsOfLessons, repeated, bytePairs

@@ -5,36 +5,7 @@ import Testing
 
 @testable import FeedbackTraining
 
-/// Sixty lines of a made-up language: enough to learn from in a second.
-let smallText: String = {
-    let words = ["ba", "do", "ki", "lu", "me", "no"]
-    let lines: [String] = (0..<60).map { line in
-        let stride: Int = line % 3 + 1
-        return (0..<8).map { words[(line * 7 + $0 * stride) % 6] }.joined(separator: " ")
-    }
-    return lines.joined(separator: "\n")
-}()
-
-func smallConfiguration() -> RunConfiguration {
-    var configuration = RunConfiguration()
-    (configuration.layers, configuration.dModel, configuration.heads, configuration.dFF) = (2, 32, 2, 64)
-    (configuration.sequenceLength, configuration.batchSize, configuration.length) = (20, 6, .steps(60))
-    (configuration.warmupSteps, configuration.threads) = (5, 2)
-    (configuration.evalInterval, configuration.sampleInterval, configuration.checkpointInterval) = (25, 30, 20)
-    configuration.learningRate = 3e-3
-    configuration.minimumLearningRate = 3e-4
-    return configuration
-}
-
-@Suite struct TrainerTests {
-    private let corpus: TextCorpus
-    private let folder: URL
-
-    init() throws {
-        corpus = try TextCorpus(name: "small", text: smallText)
-        folder = FileManager.default.temporaryDirectory.appending(path: "feedback-run-\(UUID().uuidString)")
-    }
-
+@Suite final class TrainerTests: SmallRunTests {
     @Test(arguments: MemoryRouting.allCases) func learns(memory: MemoryRouting) throws {
         var configuration = smallConfiguration()
         configuration.memory = memory
@@ -82,7 +53,6 @@ func smallConfiguration() -> RunConfiguration {
     @Test func reportsEverythingAtItsInterval() throws {
         let trainer = try Trainer(smallConfiguration(), corpus: corpus)
         let run = try RunFolder(creating: folder, configuration: trainer.configuration)
-        defer { try? FileManager.default.removeItem(at: folder) }
         var steps: [Int] = []
         var validations: [Int] = []
         var samples: [Int] = []
@@ -116,7 +86,6 @@ func smallConfiguration() -> RunConfiguration {
         (configuration.checkpointInterval, configuration.evalInterval) = (5, 5)
         let trainer = try Trainer(configuration, corpus: corpus)
         let run = try RunFolder(creating: folder, configuration: configuration)
-        defer { try? FileManager.default.removeItem(at: folder) }
         try trainer.run(in: run)
         let names = try FileManager.default.contentsOfDirectory(atPath: folder.appending(path: "checkpoints").path)
         let best = try #require(trainer.best?.step)
@@ -143,7 +112,6 @@ func smallConfiguration() -> RunConfiguration {
         (configuration.length, configuration.checkpointInterval) = (.steps(10), 2)
         let trainer = try Trainer(configuration, corpus: corpus)
         let run = try RunFolder(creating: folder, configuration: configuration)
-        defer { try? FileManager.default.removeItem(at: folder) }
         var before: [Float] = []
         #expect {
             try trainer.run(in: run) { event in
@@ -188,7 +156,6 @@ func smallConfiguration() -> RunConfiguration {
 
         scaleKeys(1)
         let run = try RunFolder(creating: folder, configuration: trainer.configuration)
-        defer { try? FileManager.default.removeItem(at: folder) }
         try trainer.save(in: run)
         let resumed = try Trainer(resuming: run, corpus: corpus)
         #expect(resumed.skips == 9)
@@ -206,7 +173,6 @@ func smallConfiguration() -> RunConfiguration {
         configuration.length = .steps(40)
         let trainer = try Trainer(configuration, corpus: corpus)
         let run = try RunFolder(creating: folder, configuration: trainer.configuration)
-        defer { try? FileManager.default.removeItem(at: folder) }
         var warnings: [Int: [String]] = [:]
         var good: [Float] = []
         let ending = try trainer.run(in: run) { event in
@@ -232,7 +198,6 @@ func smallConfiguration() -> RunConfiguration {
     @Test func theLinkToTheLastCheckpointIsMended() throws {
         let trainer = try Trainer(smallConfiguration(), corpus: corpus)
         let run = try RunFolder(creating: folder, configuration: trainer.configuration)
-        defer { try? FileManager.default.removeItem(at: folder) }
         try trainer.run(in: run)
         let link = folder.appending(path: "checkpoints/last")
         try FileManager.default.removeItem(at: link)
@@ -265,7 +230,6 @@ func smallConfiguration() -> RunConfiguration {
         (configuration.learningRate, configuration.minimumLearningRate, configuration.patience) = (0, 0, 3)
         (configuration.evalInterval, configuration.sampleInterval, configuration.weightDecay) = (4, 1000, 0)
         let run = try RunFolder(creating: folder, configuration: configuration)
-        defer { try? FileManager.default.removeItem(at: folder) }
         let trainer = try Trainer(configuration, corpus: corpus)
         #expect(try trainer.run(in: run, shouldStop: { trainer.step == 9 }) == .stopped)
         let resumed = try Trainer(resuming: run, corpus: corpus)
@@ -278,7 +242,6 @@ func smallConfiguration() -> RunConfiguration {
     @Test func twoProcessesCannotTrainInOneFolder() throws {
         let configuration = smallConfiguration()
         let run = try RunFolder(creating: folder, configuration: configuration)
-        defer { try? FileManager.default.removeItem(at: folder) }
         let trainer = try Trainer(configuration, corpus: corpus)
         let other = try RunFolder(opening: folder)
         #expect(throws: FileError.self) { try other.begin(trainer) }
@@ -314,7 +277,6 @@ func smallConfiguration() -> RunConfiguration {
     func damagedCheckpointsAreRefused(name: String) throws {
         let trainer = try Trainer(smallConfiguration(), corpus: corpus)
         let run = try RunFolder(creating: folder, configuration: trainer.configuration)
-        defer { try? FileManager.default.removeItem(at: folder) }
         for _ in 0..<3 { _ = try trainer.trainStep() }
         let checkpoint = try #require(try trainer.save(in: run))
         let file = checkpoint.appending(path: name)
@@ -377,7 +339,6 @@ func smallConfiguration() -> RunConfiguration {
     @Test func aRunsFolderIsNeverOverwritten() throws {
         let configuration = smallConfiguration()
         let run = try RunFolder(creating: folder, configuration: configuration)
-        defer { try? FileManager.default.removeItem(at: folder) }
         try Trainer(configuration, corpus: corpus).save(in: run)
         run.end()
         #expect { try RunFolder(creating: folder, configuration: configuration) } throws: {

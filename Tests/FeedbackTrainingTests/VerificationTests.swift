@@ -17,29 +17,25 @@ func fixtureFile(_ name: String) throws -> URL {
 
 @Suite struct VerificationTests {
     @Test(arguments: fixtures, [1, 2, 3]) func floatAgreesWithPyTorch(name: String, threads: Int) throws {
-        for difference in try Fixture(contentsOf: fixtureFile(name)).verify(on: CPUBackend(threads: threads)) {
-            #expect(difference.passes, "\(difference.name): \(difference.error)")
-        }
+        try expectAgreement(name, on: CPUBackend(threads: threads))
     }
 
     @Test(.enabled(if: Precision.bfloat16.isSupported), arguments: fixtures)
     func bfloat16AgreesWithPyTorch(name: String) throws {
-        for difference in try Fixture(contentsOf: fixtureFile(name)).verify(
-            on: CPUBackend(threads: 2, precision: .bfloat16), narrow: true)
-        {
-            #expect(difference.passes, "\(difference.name): \(difference.error)")
-        }
+        try expectAgreement(name, on: CPUBackend(threads: 2, precision: .bfloat16), narrow: true)
     }
 
     @Test(.enabled(if: (try? DeviceName.devices(.opencl)) != nil, "no OpenCL device"), arguments: fixtures)
     func deviceAgreesWithPyTorch(name: String) throws {
-        for difference in try Fixture(contentsOf: fixtureFile(name)).verify(on: DeviceBackend(DeviceName("opencl")!)) {
-            #expect(difference.passes, "\(difference.name): \(difference.error)")
-        }
+        try expectAgreement(name, on: DeviceBackend(DeviceName("opencl")!))
     }
 
     @Test(arguments: fixtures) func referenceAgreesWithPyTorch(name: String) throws {
-        for difference in try Fixture(contentsOf: fixtureFile(name)).verify(on: ReferenceBackend()) {
+        try expectAgreement(name, on: ReferenceBackend())
+    }
+
+    private func expectAgreement(_ name: String, on backend: any Backend, narrow: Bool = false) throws {
+        for difference in try Fixture(contentsOf: fixtureFile(name)).verify(on: backend, narrow: narrow) {
             #expect(difference.passes, "\(difference.name): \(difference.error)")
         }
     }

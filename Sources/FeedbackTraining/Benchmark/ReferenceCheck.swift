@@ -45,7 +45,13 @@ struct ReferenceCheck {
         _ = session.gradient(of: [batch], dropout: nil)
         _ = reference.gradient(of: [batch], dropout: nil)
         let (gradient, expected) = (session.read(.gradient), reference.read(.gradient))
-        let sensitivity = configuration.precision == .float32 ? [:] : sensitivity(batch, expected)
+        var sensitivity: [String: Double] = [:]
+        if configuration.precision != .float32 {
+            let exact = ReferenceBackend().training(model, shape)
+            sensitivity = sensitivityToRounding(of: exact, model, batch, times: 8, seed: 3) {
+                distance($0, expected, $1.name)
+            }
+        }
         for parameter in expected.table.parameters {
             worst = max(
                 worst,
@@ -62,25 +68,6 @@ struct ReferenceCheck {
         let norm = expected.reduce(0) { $0 + $1 * $1 }.squareRoot()
         let error = zip(values, expected).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) }
         return error.squareRoot() / (norm + smallestNorm)
-    }
-
-    /// How far each gradient of the reference moves at most, of eight times, where every weight is rounded to one of its two
-    /// neighbours in bfloat16 and nothing else is (as `Fixture.verify` has it).
-    private func sensitivity(_ batch: Batch, _ expected: Parameters) -> [String: Double] {
-        let session = ReferenceBackend().training(model, shape)
-        var random = RandomSource(seed: 3)
-        var largest: [String: Double] = [:]
-        for _ in 0..<8 {
-            var rounded = model.parameters
-            rounded.values = rounded.values.map { neighbour(of: $0, using: &random) }
-            session.write(rounded)
-            _ = session.gradient(of: [batch], dropout: nil)
-            let gradient = session.read(.gradient)
-            for name in expected.table.parameters.map(\.name) {
-                largest[name] = max(largest[name] ?? 0, distance(gradient, expected, name))
-            }
-        }
-        return largest
     }
 
     /// The same for a decoder's logits, all sequences stepped together.

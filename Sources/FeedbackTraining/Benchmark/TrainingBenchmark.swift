@@ -31,11 +31,7 @@ public struct TrainingBenchmark {
             .training(on: backend)
         let model = try FeedbackModel(model, seed: UInt64(configuration.seed))
         let session = try backend.training(model, shape)
-        var settings = AdamOptimizer.Settings()
-        settings.beta2 = configuration.beta2
-        settings.weightDecay = configuration.weightDecay
-        settings.gradientClip = configuration.gradientClip
-        var optimizer = AdamOptimizer(settings)
+        var optimizer = AdamOptimizer(configuration)
         var random = RandomSource(seed: UInt64(configuration.seed))
         func step() -> Double {
             let tokens = (0..<shape.steps * shape.batchSize).map { _ in Int32(random.below(Self.vocabulary)) }

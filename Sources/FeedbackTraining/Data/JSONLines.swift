@@ -30,9 +30,7 @@ struct JSONLines {
     private mutating func add(to text: inout [UInt8]) throws(CorpusError) {
         line += 1
         defer { rest.removeAll(keepingCapacity: true) }
-        if rest.allSatisfy({ $0 == UInt8(ascii: " ") || $0 == UInt8(ascii: "\t") || $0 == UInt8(ascii: "\r") }) {
-            return
-        }
+        if rest.allSatisfy({ " \t\r".utf8.contains($0) }) { return }
         let object: JSON
         do { object = try JSON(parsing: rest) } catch {
             throw CorpusError(oneLine("\(path) is not JSON in line \(line): \(error)"))

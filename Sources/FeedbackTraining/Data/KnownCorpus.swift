@@ -66,11 +66,9 @@ public struct KnownCorpus: Sendable {
         return try TextCorpus(path: cached.path, name: name)
     }
 
-    private func isIntact(_ file: URL) throws -> Bool { Self.digest(try readRegularFile(file)) == sha256 }
+    private func isIntact(_ file: URL) throws -> Bool { isIntact(try readRegularFile(file)) }
 
-    private static func digest(_ data: Data) -> String {
-        SHA256.hash(data: data).map { String(format: "%02x", $0) }.joined()
-    }
+    private func isIntact(_ data: Data) -> Bool { SHA256.hash(data: data).hexadecimal == sha256 }
 
     /// Downloads the text to a temporary name, checks it, and only then gives it its own.
     private func download(progress: @escaping @Sendable (CorpusProgress) -> Void) async throws {
@@ -88,7 +86,7 @@ public struct KnownCorpus: Sendable {
                 "cannot download \(name) from \(source): \(reason(error)). Put the text at \(cached.path), "
                     + "or give another with --data FILE")
         }
-        guard Self.digest(data) == sha256 else {
+        guard isIntact(data) else {
             throw CorpusError(
                 "the download of \(name) is damaged: \(data.count) bytes of \(bytes), and another SHA-256. Try again, "
                     + "or give a text with --data FILE")
@@ -101,9 +99,7 @@ public struct KnownCorpus: Sendable {
         }
         let temporary = folder.appending(path: ".\(fileName).new-\(getpid())")
         try writeFile(temporary) { try $0.write(contentsOf: data) }
-        guard rename(temporary.path, cached.path) == 0 else {
-            throw FileError("cannot write \(cached.path): \(String(cString: strerror(errno)))")
-        }
+        try moveFile(temporary, to: cached)
     }
 }
 

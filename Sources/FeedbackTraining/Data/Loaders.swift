@@ -55,6 +55,10 @@ public struct LoaderCursor: Codable, Equatable, Sendable {
     }
 }
 
+extension CorpusError {
+    static let unfitCursor = CorpusError("the checkpoint's place in the data does not fit the data")
+}
+
 private func check(_ stream: TokenStream, _ sequenceLength: Int) throws(CorpusError) {
     guard stream.count >= sequenceLength else {
         throw CorpusError(
@@ -138,15 +142,14 @@ public struct ShuffledLoader: BatchLoader {
     public var cursor: LoaderCursor { LoaderCursor(epoch: epoch, position: position, random: epochStart.state) }
 
     public mutating func resume(at cursor: LoaderCursor) throws(CorpusError) {
-        let misfit = CorpusError("the checkpoint's place in the data does not fit the data")
         guard let random = cursor.random.flatMap(RandomSource.init(state:)),
             (0...order.count * group).contains(cursor.position), (0...Int(Int32.max)).contains(cursor.epoch)
-        else { throw misfit }
+        else { throw .unfitCursor }
         self.random = random
         shuffle()
         // Every window draws a number.
         while position < cursor.position { _ = start() }
-        guard position == cursor.position else { throw misfit }
+        guard position == cursor.position else { throw .unfitCursor }
         epoch = cursor.epoch
     }
 }
@@ -189,9 +192,7 @@ public struct StreamLoader: BatchLoader {
     public var cursor: LoaderCursor { LoaderCursor(epoch: 0, position: position) }
 
     public mutating func resume(at cursor: LoaderCursor) throws(CorpusError) {
-        guard (0..<stream.count).contains(cursor.position), cursor.random == nil else {
-            throw CorpusError("the checkpoint's place in the data does not fit the data")
-        }
+        guard (0..<stream.count).contains(cursor.position), cursor.random == nil else { throw .unfitCursor }
         position = cursor.position
     }
 }

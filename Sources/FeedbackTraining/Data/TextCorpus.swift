@@ -73,10 +73,9 @@ public struct TextCorpus: Corpus {
     }
 
     init(
-        path: String, name: String? = nil, mostInMemory: Int, files: TextFiles? = nil,
+        path: String, name: String? = nil, mostInMemory: Int, files: TextFiles,
         cache: URL = KnownCorpus.cache, progress: @escaping @Sendable (CorpusProgress) -> Void = { _ in }
     ) throws {
-        let files = try files ?? TextFiles(path)
         guard files.size <= mostInMemory else {
             self.init(
                 name ?? path, .files(TokenCache(files, in: cache.appending(path: "tokens"), progress: progress)))

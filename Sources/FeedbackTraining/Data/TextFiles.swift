@@ -64,11 +64,9 @@ struct TextFiles: Sendable {
             try? FileManager.default.removeItem(at: temporary)
             throw CorpusError("standard input is empty; give it a text")
         }
-        let name = digest.finalize().prefix(12).map { String(format: "%02x", $0) }.joined()
+        let name = digest.finalize().prefix(12).hexadecimal
         let file = folder.appending(path: "text-\(name).txt")
-        guard rename(temporary.path, file.path) == 0 else {
-            throw FileError("cannot write \(file.path): \(String(cString: strerror(errno)))")
-        }
+        try moveFile(temporary, to: file)
         return file.path
     }
 

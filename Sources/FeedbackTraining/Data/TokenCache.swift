@@ -121,14 +121,14 @@ struct TokenCache: Sendable {
     private func key(_ tokenizer: String) -> String {
         let paths = files.urls.map { $0.resolvingSymlinksInPath().path }
         let hash = SHA256.hash(data: Data((paths + files.fields + [tokenizer]).joined(separator: "\0").utf8))
-        return hash.prefix(12).map { String(format: "%02x", $0) }.joined()
+        return hash.prefix(12).hexadecimal
     }
 
     // MARK: Making an entry
 
     private func vocabulary(_ kind: Tokenizer.Kind) throws -> Tokenizer {
         var vocabulary = Vocabulary(kind)
-        if kind != .bytes { try forEachPiece(.reading) { vocabulary.add($0) } }
+        if kind != .bytes { try add(to: &vocabulary) }
         return try vocabulary.tokenizer()
     }
 
@@ -164,9 +164,7 @@ struct TokenCache: Sendable {
                 try handle.synchronize()
                 try handle.close()
             }
-            let description = Description(
-                files: described, count: count,
-                digest: digest.finalize().map { String(format: "%02x", $0) }.joined())
+            let description = Description(files: described, count: count, digest: digest.finalize().hexadecimal)
             let text = try JSONEncoder().encode(description)
             try writeFile(folder.appending(path: "text.json")) { try $0.write(contentsOf: text) }
         }

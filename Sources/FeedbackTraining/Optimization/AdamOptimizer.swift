@@ -21,6 +21,15 @@ public struct AdamOptimizer {
 
     public init(_ settings: Settings) { self.settings = settings }
 
+    /// As a run's settings have it.
+    init(_ configuration: RunConfiguration) {
+        var settings = Settings()
+        settings.beta2 = configuration.beta2
+        settings.weightDecay = configuration.weightDecay
+        settings.gradientClip = configuration.gradientClip
+        self.init(settings)
+    }
+
     /// Updates a session's parameters from its gradient.
     ///
     /// - Returns: the gradient's norm before clipping. Where it is not finite nothing has been changed.

@@ -44,9 +44,7 @@ public final class RunFolder {
         let (file, temporary) = (url.appending(path: "config.yaml"), checkpoints.appending(path: ".config.yaml.new"))
         let yaml = try configuration.yaml()
         try writeFile(temporary) { try $0.write(contentsOf: Data(yaml.utf8)) }
-        guard rename(temporary.path, file.path) == 0 else {
-            throw FileError("cannot write \(file.path): \(String(cString: strerror(errno)))")
-        }
+        try moveFile(temporary, to: file)
         try synchronizeFolder(url)
     }
 
@@ -137,8 +135,7 @@ public final class RunFolder {
     }
 
     private func checkpoint(_ step: Int) -> URL {
-        let number = String(step)
-        return checkpoints.appending(path: "step-" + String(repeating: "0", count: max(0, 8 - number.count)) + number)
+        checkpoints.appending(path: String(format: "step-%08ld", step))
     }
 
     /// A link beside the checkpoints, which is there at every moment, to the old or to the new one.
@@ -149,20 +146,16 @@ public final class RunFolder {
 
     private func makeLink(_ name: String, to checkpoint: URL) throws(FileError) {
         unlink(newLink(name).path)
-        try check(symlink(checkpoint.lastPathComponent, newLink(name).path), name)
+        guard symlink(checkpoint.lastPathComponent, newLink(name).path) == 0 else {
+            throw .system("cannot write \(checkpoints.path)/\(name)")
+        }
     }
 
     private func placeLink(_ name: String) throws(FileError) {
-        try check(rename(newLink(name).path, checkpoints.appending(path: name).path), name)
+        try moveFile(newLink(name), to: checkpoints.appending(path: name))
     }
 
     private func newLink(_ name: String) -> URL { checkpoints.appending(path: ".\(name).new") }
-
-    private func check(_ result: Int32, _ name: String) throws(FileError) {
-        guard result == 0 else {
-            throw FileError("cannot write \(checkpoints.path)/\(name): \(String(cString: strerror(errno)))")
-        }
-    }
 
     // MARK: Training
 
@@ -171,7 +164,7 @@ public final class RunFolder {
         if metrics != nil { return }
         let file = url.appending(path: "metrics.jsonl")
         let descriptor = open(file.path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o644)
-        guard descriptor >= 0 else { throw FileError("cannot write \(file.path): \(String(cString: strerror(errno)))") }
+        guard descriptor >= 0 else { throw FileError.system("cannot write \(file.path)") }
         let metrics = FileHandle(fileDescriptor: descriptor, closeOnDealloc: true)
         // Who only looks whether the folder is taken holds it for a moment.
         var attempts = 5

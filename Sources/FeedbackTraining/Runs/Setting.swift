@@ -331,6 +331,12 @@ extension RunConfiguration {
         }
     }
 
+    /// The settings that have a value, by name, as text.
+    package var settings: [String: String] {
+        let pairs = Setting.all.compactMap { setting in setting.text(self).map { (setting.name, $0) } }
+        return Dictionary(uniqueKeysWithValues: pairs)
+    }
+
     /// Every setting as YAML, which `apply(contentsOf:)` reads back.
     public func yaml() throws -> String {
         let pairs = Setting.all.compactMap { setting in

@@ -6,7 +6,9 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
     public init(_ description: String) { self.description = oneLine(description) }
 
     /// What the system said of the last failed call.
-    static func system(_ what: String) -> FileError { FileError("\(what): \(String(cString: strerror(errno)))") }
+    package static func system(_ what: String) -> FileError {
+        FileError("\(what): \(String(cString: strerror(errno)))")
+    }
 }
 
 /// The bytes of a file, which must be an ordinary one.
@@ -54,6 +56,11 @@ package func writeFile(_ file: URL, _ write: (FileHandle) throws -> Void) throws
     } catch {
         throw FileError("cannot write \(file.path): \(reason(error))")
     }
+}
+
+/// Gives a file another name on the same disk, in the place of what had that.
+package func moveFile(_ file: URL, to other: URL) throws(FileError) {
+    guard rename(file.path, other.path) == 0 else { throw .system("cannot write \(other.path)") }
 }
 
 /// Waits until a folder's entries are on the disk.

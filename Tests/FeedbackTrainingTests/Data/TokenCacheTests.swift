@@ -6,7 +6,7 @@ import Testing
 @testable import FeedbackTraining
 
 /// A text that is kept as tokens in the cache is the same as one in memory.
-@Suite struct TokenCacheTests {
+@Suite final class TokenCacheTests {
     private let folder = FileManager.default.temporaryDirectory.appending(path: "tokens-\(UUID().uuidString)")
     private let text = String(repeating: "Größe <br /> of \"it\", 1.5 €;\r\nHe said: no!\n\n", count: 40)
 
@@ -24,6 +24,7 @@ import Testing
         try write("b/c.txt", scalars[first...])
         try write(".hidden", ["x"])
     }
+    deinit { try? FileManager.default.removeItem(at: folder) }
 
     private func cached(
         pieces: Int = 61, path: String = "text", _ progress: @escaping @Sendable (CorpusProgress) -> Void = { _ in }

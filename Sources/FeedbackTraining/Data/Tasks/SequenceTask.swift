@@ -131,7 +131,7 @@ public struct TaskCorpus: Corpus {
         for part in parts {
             var random = RandomSource(seed: UInt64(CorpusPart.allCases.firstIndex(of: part)!))
             for _ in 0..<counts[part]! {
-                let sequence = choice?.sequence(of: task, using: &random) ?? task.sequence(using: &random)
+                let sequence = task.sequence(choice, using: &random)
                 starts.append(inputs.count)
                 inputs += sequence.tokens
                 targets += sequence.answers

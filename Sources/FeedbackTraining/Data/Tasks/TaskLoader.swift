@@ -50,7 +50,7 @@ public struct TaskLoader: BatchLoader {
     private func draw(_ row: Int, number: Int, _ choice: DifficultyChoice?) -> TaskSequence {
         var ofRow = RandomSource(seed: seed ^ (UInt64(row) &* 0x9e37_79b9_7f4a_7c15))
         var random = RandomSource(seed: ofRow.next() &+ UInt64(number))
-        return choice?.sequence(of: task, using: &random) ?? task.sequence(using: &random)
+        return task.sequence(choice, using: &random)
     }
 
     public var beginsAnew: Bool { batches % period == 0 }
@@ -81,15 +81,14 @@ public struct TaskLoader: BatchLoader {
     public var cursor: LoaderCursor { LoaderCursor(epoch: 0, position: batches, rows: rows.map(\.cursor)) }
 
     public mutating func resume(at cursor: LoaderCursor) throws(CorpusError) {
-        let unfit = CorpusError("the checkpoint's place in the data does not fit the data")
         guard let cursors = cursor.rows, cursors.count == batchSize, cursor.random == nil,
             (0...period).contains(cursor.position)
-        else { throw unfit }
+        else { throw .unfitCursor }
         batches = cursor.position
         for (row, cursor) in cursors.enumerated() {
-            guard (0...Int(Int32.max)).contains(cursor.sequence), cursor.hasDifficulty else { throw unfit }
+            guard (0...Int(Int32.max)).contains(cursor.sequence), cursor.hasDifficulty else { throw .unfitCursor }
             let sequence = draw(row, number: cursor.sequence, cursor.difficulty.map(DifficultyChoice.init))
-            guard (0...sequence.tokens.count).contains(cursor.place) else { throw unfit }
+            guard (0...sequence.tokens.count).contains(cursor.place) else { throw .unfitCursor }
             rows[row] = Row(cursor: cursor, sequence: sequence)
         }
     }
@@ -133,13 +132,17 @@ struct DifficultyChoice: Sendable {
         self.init(range)
     }
 
-    func sequence(of task: any SequenceTask, using random: inout RandomSource) -> TaskSequence {
-        task.lesson(draw(using: &random), using: &random)
-    }
-
     func draw(using random: inout RandomSource) -> Int {
         if sums.count == 1 { return first }
         let place = random.uniform() * sums.last!
         return first + (sums.firstIndex { place < $0 } ?? sums.count - 1)
+    }
+}
+
+extension SequenceTask {
+    /// One sequence of a difficulty that is drawn first; the standard one where there is no choice.
+    func sequence(_ choice: DifficultyChoice?, using random: inout RandomSource) -> TaskSequence {
+        guard let choice else { return sequence(using: &random) }
+        return lesson(choice.draw(using: &random), using: &random)
     }
 }
