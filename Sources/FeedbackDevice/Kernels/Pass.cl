@@ -77,11 +77,7 @@ KERNEL pass(
             embed(s, &phase, first, state, integers);
         else
             crossEntropy(s, &phase, first, state, operands, integers, room);
-        if (phase.together) {
-            BARRIER;
-        } else {
-            due += GROUPS;
-            meet(arrived, due);
-        }
+        due += GROUPS;
+        meet(arrived, due);
     }
 }
