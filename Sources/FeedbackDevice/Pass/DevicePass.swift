@@ -1,5 +1,6 @@
 import CDevice
 import FeedbackTransformer
+import Foundation
 
 /// Loss and gradients of a batch on a device. A batch is two launches, a pass forward and one backward, and a few for
 /// the sums over all of its rows.
@@ -185,8 +186,8 @@ final class DevicePass: TrainingSession {
 
     private func adam(_ step: AdamStep, _ decay: Double) {
         guard let trained else { preconditionFailure("a pass that evaluates has nothing to update") }
-        let bias1 = 1 - power(step.beta1, step.number)
-        let bias2 = 1 - power(step.beta2, step.number)
+        let bias1 = 1 - pow(step.beta1, Double(step.number))
+        let bias2 = 1 - pow(step.beta2, Double(step.number))
         for (range, decays) in weights.table.trainable(reach: sizes.reach) {
             let places = [weights.layout.parameters, trained.gradient, trained.first, trained.second]
             weights.run(
@@ -253,15 +254,4 @@ final class DevicePass: TrainingSession {
         launch(program.forward, program.lists.forward, nil, scale: 0, blocks: program.phases.blocks)
         return device.floats(state, at: layout.logits, count: sizes.rows * model.vocabulary)
     }
-}
-
-/// βᵗ.
-private func power(_ base: Double, _ exponent: Int) -> Double {
-    var (result, base, exponent) = (1.0, base, exponent)
-    while exponent > 0 {
-        if exponent % 2 == 1 { result *= base }
-        base *= base
-        exponent /= 2
-    }
-    return result
 }
