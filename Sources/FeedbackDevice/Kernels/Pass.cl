@@ -51,7 +51,7 @@ KERNEL pass(
     SHARED float sums[4 * ROWS];
     SHARED Phase phase;
     const Shape *s = &shape;
-    int due = 0, total = s->before + s->body * s->blocks + s->after;
+    int total = s->before + s->body * s->blocks + s->after;
     for (int number = 0; number < total; number++) {
         int within = number - s->before, block = 0, index = number;
         if (within >= 0 && within < s->body * s->blocks) {
@@ -77,7 +77,6 @@ KERNEL pass(
             embed(s, &phase, first, state, integers);
         else
             crossEntropy(s, &phase, first, state, operands, integers, room);
-        due += GROUPS;
-        meet(arrived, due);
+        meet(arrived, (number + 1) * GROUPS);
     }
 }
