@@ -118,7 +118,7 @@ final class DecodingRoom {
         if let program = programs[rows] { return program }
         var phases = PassPhases(weights: weights.layout, layout: layout)
         phases.rows = rows
-        let list = phases.forward(loss: nil)
+        let list = phases.forward(hasLoss: false)
         do {
             let program = (list, try device.array(list.all))
             programs[rows] = program

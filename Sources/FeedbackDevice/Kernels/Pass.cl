@@ -1,7 +1,7 @@
 // The persistent kernel: a whole pass over a segment, forward or backward, is one launch of it
 //
-// The host writes a pass as a list of phases (Passes.swift): some that come once, then a body for every block of steps,
-// then some that come once. All groups take part in each and meet after it.
+// The host writes a pass as a list of phases (Phases+Forward.swift and its backward counterpart): some that come once,
+// then a body for every block of steps, then some that come once. All groups take part in each and meet after it.
 
 // E1: x = E[token]
 DEVICE void embed(

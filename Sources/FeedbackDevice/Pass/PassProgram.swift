@@ -27,7 +27,7 @@ struct PassProgram {
     var products = 0.0
 
     init(_ phases: PassPhases, _ device: any ComputeDevice, gradient: Int?) throws {
-        let list = phases.forward(loss: .init(gradient: phases.sizes.training ? phases.layout.dLogits : nil))
+        let list = phases.forward(hasLoss: true)
         forward = try device.array(list.all)
         self.phases = phases
         guard let gradient else {
