@@ -41,7 +41,7 @@ public struct DeviceBackend: Backend {
         let sizes = PassSizes(model, shape, training: true)
         let table = ParameterTable(model)
         _ = WeightLayout(table, reach: sizes.reach, training: true, &state, &operands)
-        _ = PassLayout(sizes, slices: device.groups * device.groupSize / 32, &state, &operands)
+        _ = PassLayout(sizes, slices: device.slices, &state, &operands)
         return Double(4 * (state.count + 3 * table.count) + (narrow ? 2 : 4) * operands.count)
     }
 

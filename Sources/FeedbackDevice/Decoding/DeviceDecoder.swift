@@ -71,8 +71,8 @@ final class DecodingRoom {
         let sizes = PassSizes(parameters.table.configuration, sequences: sequences, window: window)
         var (state, operands) = (Arena(), Arena())
         let weightLayout = WeightLayout(parameters.table, reach: sizes.reach, training: false, &state, &operands)
-        layout = PassLayout(sizes, slices: device.groups * device.groupSize / 32, &state, &operands)
-        sums = operands.take(4 * device.groups)
+        layout = PassLayout(sizes, slices: device.slices, &state, &operands)
+        sums = operands.take(device.manyGroups)
         weights = try DeviceWeights(
             device, narrow: false, parameters.table, weightLayout, reach: sizes.reach, state: state, operands: operands)
         integers = try device.allocate(4 * 4 * sequences)

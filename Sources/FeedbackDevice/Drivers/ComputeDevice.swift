@@ -28,6 +28,13 @@ protocol ComputeDevice: AnyObject, Sendable {
     func finish()
 }
 
+extension ComputeDevice {
+    /// Slices of 32 work-items in all resident groups.
+    var slices: Int { groups * groupSize / 32 }
+    /// Groups of a kernel that need not be resident together.
+    var manyGroups: Int { groups * 4 }
+}
+
 /// Memory of a device, given back with the last reference.
 protocol DeviceArray: AnyObject, Sendable {}
 

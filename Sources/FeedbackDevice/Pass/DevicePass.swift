@@ -33,8 +33,8 @@ final class DevicePass: TrainingSession {
         var (state, operands) = (Arena(), Arena())
         let weightLayout = WeightLayout(table, reach: sizes.reach, training: training, &state, &operands)
         trained = training ? (state.take(table.count), state.take(table.count), state.take(table.count)) : nil
-        partials = state.take((sizes.model.layers + 1) * parts + device.groups * 4)
-        layout = PassLayout(sizes, slices: device.groups * device.groupSize / 32, &state, &operands)
+        partials = state.take((sizes.model.layers + 1) * parts + device.manyGroups)
+        layout = PassLayout(sizes, slices: device.slices, &state, &operands)
         weights = try DeviceWeights(
             device, narrow: narrow, table, weightLayout, reach: sizes.reach, state: state, operands: operands)
         integers = try device.allocate(4 * (3 * sizes.rows + 2 * sizes.batch + sizes.model.vocabulary + 1))
@@ -169,11 +169,11 @@ final class DevicePass: TrainingSession {
 
     func gradientNorm() -> Double {
         guard let trained else { preconditionFailure("a pass that evaluates has no gradient") }
-        let (groups, place) = (device.groups * 4, partials + (model.layers + 1) * parts)
+        let (groups, place) = (device.manyGroups, partials + (model.layers + 1) * parts)
         device.clear(state, at: 4 * place, bytes: 4 * groups)
         for (range, _) in weights.table.trainable(reach: sizes.reach) {
             weights.run(
-                "sumOfSquares", groups: groups,
+                "sumOfSquares",
                 [.array(state), .long(trained.gradient + range.lowerBound), .long(range.count), .long(place)])
         }
         return device.floats(state, at: place, count: groups).reduce(0) { $0 + Double($1) }.squareRoot()

@@ -33,7 +33,7 @@ final class DeviceWeights {
 
     /// Runs a kernel whose groups need not meet.
     func run(_ kernel: String, groups: Int? = nil, _ arguments: [KernelArgument]) {
-        device.run(kernels, kernel, groups: groups ?? device.groups * 4, persistent: false, arguments)
+        device.run(kernels, kernel, groups: groups ?? device.manyGroups, persistent: false, arguments)
     }
 
     /// Sets the parameters, and packs them.
