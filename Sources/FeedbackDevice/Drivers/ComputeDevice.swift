@@ -58,6 +58,16 @@ func deviceFailed(_ device: String, _ what: String) -> Never {
     exit(1)
 }
 
+/// The text before a zero.
+func text(_ characters: [CChar]) -> String {
+    String(decoding: characters.prefix { $0 != 0 }.map { UInt8(truncatingIfNeeded: $0) }, as: UTF8.self)
+}
+
+/// The line of a compiler's log that says what is wrong.
+func firstError(_ log: [CChar]) -> Substring {
+    text(log).split(separator: "\n").first { $0.contains("error") } ?? "no reason given"
+}
+
 /// The kernels' source, for a group of so many work-items.
 func kernelSource(groupSize: Int, narrow: Bool, tensorCores: Bool = false) -> String {
     let files = [

@@ -75,9 +75,9 @@ final class OpenCLDevice: ComputeDevice, @unchecked Sendable {
             _ = cl.clGetDeviceInfo!(device, UInt32(name), 8, &value, nil)
             return value
         }
-        var text = [CChar](repeating: 0, count: 256)
-        _ = cl.clGetDeviceInfo!(device, UInt32(CL_DEVICE_NAME), 255, &text, nil)
-        name = String(decoding: text.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+        var label = [CChar](repeating: 0, count: 256)
+        _ = cl.clGetDeviceInfo!(device, UInt32(CL_DEVICE_NAME), 255, &label, nil)
+        name = text(label)
         memory = number(CL_DEVICE_GLOBAL_MEM_SIZE)
         largestArray = number(CL_DEVICE_MAX_MEM_ALLOC_SIZE)
         groups = max(1, number(CL_DEVICE_MAX_COMPUTE_UNITS) & 0xFFFF_FFFF)
@@ -120,10 +120,8 @@ final class OpenCLDevice: ComputeDevice, @unchecked Sendable {
                     _ = cl.clGetProgramBuildInfo!(
                         program, device, UInt32(CL_PROGRAM_BUILD_LOG), log.count - 1, &log, nil)
                 }
-                let text = String(decoding: log.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
-                let first = text.split(separator: "\n").first { $0.contains("error") } ?? "no reason given"
                 throw ConfigurationError(
-                    "the driver of \(name) does not compile the kernels: \(first); a newer driver may")
+                    "the driver of \(name) does not compile the kernels: \(firstError(log)); a newer driver may")
             }
             let kernels = Kernels(program)
             programs[narrow] = kernels
