@@ -39,7 +39,6 @@ if [ -n "$tests" ] && command -v swift >/dev/null; then
 else
     say "no tests are built here; the fixtures above are what is checked"
 fi
-
 rm -f "$output.part"
 
 say "3. Training: the whole step, with its shares"
