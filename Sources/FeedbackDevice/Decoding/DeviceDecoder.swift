@@ -132,12 +132,10 @@ final class DecodingRoom {
         let memory = model.layers * layout.sizes.reach * 2 * model.dModel
         let bytes = Double(4 * (maps + sequences * memory))
         return DeviceLimit(work: bytes) { [self] in
-            device.finish()
-            let start = ContinuousClock.now
-            weights.run(
-                "sumOfSquares", [.array(weights.operands), .long(0), .long(sums), .long(sums)])
-            device.finish()
-            return ((ContinuousClock.now - start) / .seconds(1)) * bytes / Double(4 * sums)
+            let seconds = device.seconds {
+                weights.run("sumOfSquares", [.array(weights.operands), .long(0), .long(sums), .long(sums)])
+            }
+            return seconds * bytes / Double(4 * sums)
         }
     }
 }

@@ -33,6 +33,15 @@ extension ComputeDevice {
     var slices: Int { groups * groupSize / 32 }
     /// Groups of a kernel that need not be resident together.
     var manyGroups: Int { groups * 4 }
+
+    /// How long the device takes for something, after all before it.
+    func seconds(_ body: () -> Void) -> Double {
+        finish()
+        let start = ContinuousClock.now
+        body()
+        finish()
+        return (ContinuousClock.now - start) / .seconds(1)
+    }
 }
 
 /// Memory of a device, given back with the last reference.

@@ -211,22 +211,13 @@ final class DevicePass: TrainingSession {
         let products = program.products
         return StepProfile(
             phases: phases,
-            limit: DeviceLimit(work: 6 * products) { [self] in
-                device.finish()
-                let start = ContinuousClock.now
-                weightGradients(program)
-                device.finish()
-                return 3 * ((ContinuousClock.now - start) / .seconds(1))
-            })
+            limit: DeviceLimit(work: 6 * products) { [self] in 3 * device.seconds { weightGradients(program) } })
     }
 
     private func timed(_ phase: String, _ body: () -> Void) {
         if phases == nil { return body() }
-        device.finish()
-        let start = ContinuousClock.now
-        body()
-        device.finish()
-        phases?[phase, default: 0] += (ContinuousClock.now - start) / .seconds(1)
+        let seconds = device.seconds(body)
+        phases?[phase, default: 0] += seconds
     }
 
     // MARK: What the host sees
