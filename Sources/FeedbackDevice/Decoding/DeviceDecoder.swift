@@ -58,7 +58,7 @@ final class DecodingRoom {
     private let window: Int
     private let weights: DeviceWeights
     private let layout: PassLayout
-    private let integers, arrived: any DeviceArray
+    private let integers: any DeviceArray
     /// Where the sums lie by which reading is measured, and the numbers before them.
     private let sums: Int
     /// The phases of a step of so many sequences.
@@ -76,7 +76,6 @@ final class DecodingRoom {
         weights = try DeviceWeights(
             device, narrow: false, parameters.table, weightLayout, reach: sizes.reach, state: state, operands: operands)
         integers = try device.allocate(4 * 4 * sequences)
-        arrived = try device.allocate(4)
         (self.parameters, self.window, self.sequences) = (parameters, window, sequences)
         weights.write(parameters)
     }
@@ -102,15 +101,7 @@ final class DecodingRoom {
         let (own, counts) = (padded(tokens), padded(lengths.map(Int32.init)))
         (own + own + counts + padded(caches.map(Int32.init))).withUnsafeBytes { device.write($0, to: integers, at: 0) }
         let program = program(rows: rows)
-        var shape = Shape(layout.sizes, program.list, blocks: 1)
-        shape.layerWeights = weights.layout.layerWeights
-        device.clear(arrived, at: 0, bytes: 4)
-        device.run(
-            weights.kernels, "pass", groups: device.groups, persistent: true,
-            [
-                .array(weights.state), .array(weights.operands), .array(integers), .array(program.array),
-                .array(arrived), .shape(shape),
-            ])
+        weights.runPass(program.array, Shape(layout.sizes, program.list, blocks: 1), integers: integers)
         return device.floats(weights.state, at: layout.logits, count: rows * model.vocabulary)
     }
 

@@ -13,7 +13,7 @@ final class DevicePass: TrainingSession {
     /// Partial sums: of da_l, `parts` each, then of Σ g², one a group.
     private let partials: Int
     private let parts = 32
-    private let integers, arrived: any DeviceArray
+    private let integers: any DeviceArray
     private var program: PassProgram?
     /// Seconds by what they were spent on, while a step is profiled.
     var phases: [String: Double]?
@@ -38,7 +38,6 @@ final class DevicePass: TrainingSession {
         weights = try DeviceWeights(
             device, narrow: narrow, table, weightLayout, reach: sizes.reach, state: state, operands: operands)
         integers = try device.allocate(4 * (3 * sizes.rows + 2 * sizes.batch + sizes.model.vocabulary + 1))
-        arrived = try device.allocate(4)
         self.shape = shape
         weights.write(parameters)
     }
@@ -154,15 +153,11 @@ final class DevicePass: TrainingSession {
         var shape = Shape(sizes, list, blocks: blocks)
         shape.backward = backward ? 1 : 0
         shape.lossScale = Float(scale)
-        shape.layerWeights = weights.layout.layerWeights
         if let dropout {
             (shape.drops, shape.dropoutKey) = (1, UInt(dropout.key))
             (shape.dropoutThreshold, shape.dropoutScale) = (dropout.threshold, Float(dropout.scale))
         }
-        device.clear(arrived, at: 0, bytes: 4)
-        device.run(
-            weights.kernels, "pass", groups: device.groups, persistent: true,
-            [.array(state), .array(operands), .array(integers), .array(array), .array(arrived), .shape(shape)])
+        weights.runPass(array, shape, integers: integers)
     }
 
     // MARK: What follows a batch
