@@ -11,17 +11,14 @@ public struct DeviceBackend: Backend {
     /// Whether training's operands are bfloat16; evaluation and decoding are always in float32.
     let narrow: Bool
 
-    init(_ device: any ComputeDevice, narrow: Bool = false) {
-        (self.device, self.narrow) = (device, narrow)
-    }
-
     /// Throws where there is no such device, or no driver for it, and says what is missing.
     ///
     /// - Parameters:
     ///   - name: of a device other than the CPU.
     ///   - narrow: whether training's operands are bfloat16; evaluation and decoding are always in float32.
     public init(_ name: DeviceName, narrow: Bool = false) throws(ConfigurationError) {
-        self.init(try name.device(), narrow: narrow)
+        device = try name.device()
+        self.narrow = narrow
     }
 
     public func training(_ model: FeedbackModel, _ shape: BatchShape) throws -> any TrainingSession {
