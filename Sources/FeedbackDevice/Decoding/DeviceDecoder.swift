@@ -62,7 +62,7 @@ final class DecodingRoom {
     /// Where the sums lie by which reading is measured, and the numbers before them.
     private let sums: Int
     /// The phases of a step of so many sequences.
-    private var programs: [Int: (list: PhaseList, array: any DeviceArray)] = [:]
+    private var programs: [Int: PlacedPhases] = [:]
 
     var device: any ComputeDevice { weights.device }
     private var model: ModelConfiguration { layout.sizes.model }
@@ -101,17 +101,16 @@ final class DecodingRoom {
         let (own, counts) = (padded(tokens), padded(lengths.map(Int32.init)))
         (own + own + counts + padded(caches.map(Int32.init))).withUnsafeBytes { device.write($0, to: integers, at: 0) }
         let program = program(rows: rows)
-        weights.runPass(program.array, Shape(layout.sizes, program.list, blocks: 1), integers: integers)
+        weights.runPass(program.array, Shape(layout.sizes, program.list), integers: integers)
         return device.floats(weights.state, at: layout.logits, count: rows * model.vocabulary)
     }
 
-    private func program(rows: Int) -> (list: PhaseList, array: any DeviceArray) {
+    private func program(rows: Int) -> PlacedPhases {
         if let program = programs[rows] { return program }
         var phases = PassPhases(weights: weights.layout, layout: layout)
         phases.rows = rows
-        let list = phases.forward(hasLoss: false)
         do {
-            let program = (list, try device.array(list.all))
+            let program = try PlacedPhases(phases.forward(hasLoss: false), device)
             programs[rows] = program
             return program
         } catch { deviceFailed(device.name, "\(error)") }

@@ -65,9 +65,7 @@ final class DevicePass: TrainingSession {
     private func run(_ batch: Batch, scale: Double?, dropout: Dropout?) -> CrossEntropySum {
         precondition(batch.steps == shape.steps && batch.rows == shape.batchSize, "the batch is of another shape")
         let program = ready(batch.inputs, targets: batch.targets)
-        timed("forward") {
-            launch(program.forward, program.lists.forward, dropout, scale: scale ?? 0, blocks: program.phases.blocks)
-        }
+        timed("forward") { launch(program.forward, dropout, scale: scale ?? 0) }
         if scale != nil { backward(program, batch.inputs, dropout) }
         var sum = CrossEntropySum()
         sum.targets = batch.targets.count { $0 >= 0 }
@@ -78,10 +76,8 @@ final class DevicePass: TrainingSession {
     }
 
     private func backward(_ program: PassProgram, _ tokens: [Int32], _ dropout: Dropout?) {
-        guard let trained, let backward = program.backward, let list = program.lists.backward else { return }
-        timed("backward") {
-            launch(backward, list, dropout, scale: 0, blocks: program.phases.blocks, backward: true)
-        }
+        guard let trained, let backward = program.backward else { return }
+        timed("backward") { launch(backward, dropout, scale: 0, backward: true) }
         timed("weight gradients") { weightGradients(program) }
         timed("embedding and memory weights") { otherGradients(tokens, trained.gradient) }
     }
@@ -146,18 +142,15 @@ final class DevicePass: TrainingSession {
         } catch { deviceFailed(device.name, "\(error)") }
     }
 
-    private func launch(
-        _ array: any DeviceArray, _ list: PhaseList, _ dropout: Dropout?, scale: Double, blocks: Int,
-        backward: Bool = false
-    ) {
-        var shape = Shape(sizes, list, blocks: blocks)
+    private func launch(_ phases: PlacedPhases, _ dropout: Dropout?, scale: Double, backward: Bool = false) {
+        var shape = Shape(sizes, phases.list)
         shape.backward = backward ? 1 : 0
         shape.lossScale = Float(scale)
         if let dropout {
             (shape.drops, shape.dropoutKey) = (1, UInt(dropout.key))
             (shape.dropoutThreshold, shape.dropoutScale) = (dropout.threshold, Float(dropout.scale))
         }
-        weights.runPass(array, shape, integers: integers)
+        weights.runPass(phases.array, shape, integers: integers)
     }
 
     // MARK: What follows a batch
@@ -237,7 +230,7 @@ final class DevicePass: TrainingSession {
     func logits(_ inputs: [Int32]) -> [Float] {
         precondition(inputs.count == sizes.rows)
         let program = ready(inputs, targets: inputs)
-        launch(program.forward, program.lists.forward, nil, scale: 0, blocks: program.phases.blocks)
+        launch(program.forward, nil, scale: 0)
         return device.floats(state, at: layout.logits, count: sizes.rows * model.vocabulary)
     }
 }

@@ -22,7 +22,6 @@ struct PassPhases {
     var sizes: PassSizes { layout.sizes }
     var model: ModelConfiguration { sizes.model }
     private var width: Int { model.dModel }
-    var blocks: Int { model.isRecurrent ? sizes.steps : 1 }
     var all: PhaseRows { PhaseRows(count: rows ?? sizes.rows) }
     /// The rows of a block: a step's, where the next step needs its memory.
     var block: PhaseRows {
