@@ -124,10 +124,7 @@ final class CUDADevice: ComputeDevice, @unchecked Sendable {
     private func image(narrow: Bool) throws -> [UInt8] {
         let source = kernelSource(groupSize: groupSize, narrow: narrow, tensorCores: capability >= 80)
         let hash = source.utf8.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
-        let cache =
-            ProcessInfo.processInfo.environment["XDG_CACHE_HOME"].map { URL(filePath: $0) }
-            ?? URL.homeDirectory.appending(path: ".cache")
-        let file = cache.appending(path: "feedback/kernels-sm_\(capability)-\(String(hash, radix: 16)).cubin")
+        let file = cacheFolder.appending(path: "kernels-sm_\(capability)-\(String(hash, radix: 16)).cubin")
         if let kept = try? Data(contentsOf: file) { return [UInt8](kept) }
         let nvrtc = try compiler.get()
         var program: nvrtcProgram?
