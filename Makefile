@@ -3,8 +3,8 @@
 # make fuzz SECONDS=600    damaged files and requests of every kind; SEED=2 for others, KIND=… for one, INPUT=… again
 # make mpi                 a command that trains over ranks as well: mpirun -n 2 .build/release/feedback train …
 # make sanitize            tests with the compiler's checks of addresses, of undefined behaviour and of threads
-#
 # make cuda                compiles the devices' kernels for NVIDIA's GPUs; lists their registers
+# make lint, documentation, ranks, browser, notebook, interoperability, aarch64: below
 #
 # All install what is missing first. What remains to be had beforehand is a Swift toolchain, 6.2 or newer.
 
@@ -17,7 +17,8 @@ BREW := $(shell brew --prefix)
 FLAGS = -Xcc -I$(BREW)/include -Xlinker -L$(BREW)/lib
 endif
 
-.PHONY: setup build mpi demo test fuzz sanitize browser notebook lint interoperability clean
+.PHONY: setup build mpi demo test fuzz sanitize browser notebook ranks lint documentation cuda aarch64 \
+	interoperability clean
 
 setup:
 	@Makefiles/setup.sh
@@ -80,7 +81,6 @@ notebook: test
 	Tests/Interoperability/notebook.sh $(TESTED)
 
 # The command over two and four ranks: the same bytes, and one line for what cannot go on.
-.PHONY: ranks
 ranks: setup
 	@$(WITH_MPI)
 	Tests/Cluster/ranks.sh .build/debug/feedback
@@ -90,16 +90,14 @@ lint:
 	@Makefiles/clang-format.sh --dry-run --Werror $(wildcard Sources/C*/*.[ch] Sources/C*/include/*.h Tests/*/*.c)
 
 # The libraries' DocC pages; any warning is an error.
-.PHONY: documentation
 documentation: setup
 	@SWIFT="$(SWIFT)" Makefiles/documentation.sh $(FLAGS)
 
-.PHONY: cuda
+# The kernels for NVIDIA's GPUs; needs PyPI where there is no nvcc.
 cuda:
 	@Makefiles/cuda.sh
 
 # The kernels on arm64, under emulation.
-.PHONY: aarch64
 aarch64:
 	Tests/Interoperability/aarch64.sh
 

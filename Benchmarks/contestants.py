@@ -66,16 +66,14 @@ SCALING = {
 def scaling(threads, quick):
     for setting, values in SCALING.items():
         for value in values[:3] if quick else values:
-            more = {setting: value}
+            count, more = (value, {}) if setting == "threads" else (threads, {setting: value})
             if setting == "sequence-length":
                 more["batch-size"] = 8
             if setting == "d-model":
                 more |= {"heads": max(1, value // 32), "d-ff": 4 * value}
             for precision in ["float32", "bfloat16"]:
-                count = more.pop("threads", threads)
                 command = [
                     FEEDBACK, "benchmark", "train", "--preset", "nanogpt-cpu", *flags(more),
                     *flags({"threads": count, "precision": precision, "steps": 5}), "--json",
                 ]
-                more = more if setting != "threads" else {"threads": value}
                 yield setting, value, precision, command

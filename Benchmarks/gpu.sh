@@ -30,15 +30,16 @@ for precision in float32 bfloat16; do
         fi
     done
 done
-rm -f "$output.part"
 
 say "2. Tests"
-tests=$(find .build* -name '*PackageTests.xctest' 2>/dev/null | head -1)
+tests=$(find .build -name '*PackageTests.xctest' 2>/dev/null | head -1)
 if [ -n "$tests" ] && command -v swift >/dev/null; then
-    FEEDBACK_TEST_DEVICE=$device swift test --skip-build --filter FeedbackDeviceTests 2>&1 | grep -E '✘|Test run with' | tee -a "$output"
+    FEEDBACK_TEST_DEVICE=$device swift test --skip-build --filter FeedbackDeviceTests >"$output.part" 2>&1 || failed=1
+    grep -E '✘|Test run with' "$output.part" | tee -a "$output"
 else
     say "no tests are built here; the fixtures above are what is checked"
 fi
+rm -f "$output.part"
 
 say "3. Training: the whole step, with its shares"
 for precision in float32 bfloat16; do

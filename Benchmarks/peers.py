@@ -106,7 +106,7 @@ def labml_generation(a):
     tokens = torch.randint(VOCABULARY, (a.length, 1))
 
     def step():
-        model(tokens)[-1].argmax(-1)
+        model(tokens)[-1].argmax(-1).tolist()  # waits for a GPU
         free()
 
     return step, 1

@@ -4,12 +4,10 @@
 set -eu
 
 if ! command -v clang-format >/dev/null; then
-    as_root=
-    [ "$(id -u)" = 0 ] || as_root=sudo
     if [ "$(uname)" = Darwin ]; then
         brew install clang-format >/dev/null
     else
-        $as_root apt-get update -qq && DEBIAN_FRONTEND=noninteractive $as_root apt-get install -qq -y clang-format >/dev/null
+        "$(dirname "$0")/apt.sh" clang-format
     fi || {
         echo "clang-format is missing and cannot be installed: the format of the C sources is not checked" >&2
         exit 1

@@ -21,10 +21,7 @@ if [ -n "$package" ] && [ "$(uname)" = Darwin ]; then
     brew install pkgconf $formula >&2
 elif [ -n "$package" ] && command -v apt-get >/dev/null; then
     echo "Installing $package" >&2
-    as_root=
-    [ "$(id -u)" = 0 ] || as_root=sudo
-    $as_root apt-get update -qq >&2
-    DEBIAN_FRONTEND=noninteractive $as_root apt-get install -qq -y --no-install-recommends pkg-config $package >/dev/null
+    "$(dirname "$0")/apt.sh" --no-install-recommends pkg-config $package
 fi
 pkg-config --exists "$mpi" || {
     echo "pkg-config does not find $mpi: install it (on a cluster, load its module), or name another with MPI=…" >&2

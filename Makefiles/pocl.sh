@@ -6,7 +6,4 @@ set -eu
 if ldconfig -p 2>/dev/null | grep -q 'libOpenCL\.so\.1' && ls /etc/OpenCL/vendors/*.icd >/dev/null 2>&1; then exit 0; fi
 command -v apt-get >/dev/null || exit 0
 echo "Installing pocl-opencl-icd"
-as_root=
-[ "$(id -u)" = 0 ] || as_root=sudo
-$as_root apt-get update -qq
-DEBIAN_FRONTEND=noninteractive $as_root apt-get install -qq -y pocl-opencl-icd ocl-icd-libopencl1 >/dev/null
+exec "$(dirname "$0")/apt.sh" pocl-opencl-icd ocl-icd-libopencl1

@@ -23,10 +23,7 @@ if [ "$(uname)" = Darwin ]; then
     brew install $formulae
 elif command -v apt-get >/dev/null; then
     echo "Installing$missing"
-    as_root=
-    [ "$(id -u)" = 0 ] || as_root=sudo
-    $as_root apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive $as_root apt-get install -qq -y $missing >/dev/null
+    "$(dirname "$0")/apt.sh" $missing
 else
     echo "Install the headers and libraries of oneDNN and SQLite by hand ($missing), then try again" >&2
     exit 1

@@ -45,7 +45,7 @@ int ranks_launched(void) {
 }
 
 const char *ranks_start(ranks_place *place) {
-    int level = 0, length = 0, first;
+    int level = 0, length = 0, local, first;
     strcpy(machine, "this machine");
     // One connection between two ranks would carry little more than one direction at a time.
     setenv("OMPI_MCA_btl_tcp_links", "2", 0);
@@ -69,13 +69,12 @@ const char *ranks_start(ranks_place *place) {
     }
 
     *place = (ranks_place){.rank = rank, .ranks = ranks};
-    snprintf(place->machine, sizeof place->machine, "%s", machine);
     MPI_Comm neighbours;
     TRY(MPI_Comm_split_type, MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &neighbours);
-    TRY(MPI_Comm_rank, neighbours, &place->local);
+    TRY(MPI_Comm_rank, neighbours, &local);
     TRY(MPI_Comm_size, neighbours, &place->locals);
     TRY(MPI_Comm_free, &neighbours);
-    first = place->local == 0;
+    first = local == 0;
     TRY(MPI_Allreduce, &first, &place->machines, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
     return NULL;
 }

@@ -11,17 +11,14 @@ public struct DeviceBackend: Backend {
     /// Whether training's operands are bfloat16; evaluation and decoding are always in float32.
     let narrow: Bool
 
-    init(_ device: any ComputeDevice, narrow: Bool = false) {
-        (self.device, self.narrow) = (device, narrow)
-    }
-
     /// Throws where there is no such device, or no driver for it, and says what is missing.
     ///
     /// - Parameters:
     ///   - name: of a device other than the CPU.
     ///   - narrow: whether training's operands are bfloat16; evaluation and decoding are always in float32.
     public init(_ name: DeviceName, narrow: Bool = false) throws(ConfigurationError) {
-        self.init(try name.device(), narrow: narrow)
+        device = try name.device()
+        self.narrow = narrow
     }
 
     public func training(_ model: FeedbackModel, _ shape: BatchShape) throws -> any TrainingSession {
@@ -41,7 +38,7 @@ public struct DeviceBackend: Backend {
         let sizes = PassSizes(model, shape, training: true)
         let table = ParameterTable(model)
         _ = WeightLayout(table, reach: sizes.reach, training: true, &state, &operands)
-        _ = PassLayout(sizes, slices: device.groups * device.groupSize / 32, &state, &operands)
+        _ = PassLayout(sizes, slices: device.slices, &state, &operands)
         return Double(4 * (state.count + 3 * table.count) + (narrow ? 2 : 4) * operands.count)
     }
 

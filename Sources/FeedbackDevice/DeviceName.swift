@@ -27,12 +27,7 @@ public struct DeviceName: Equatable, Sendable, LosslessStringConvertible {
     public static let choices = "cpu, cuda, opencl, or one of several as cuda:1"
 
     func device() throws(ConfigurationError) -> any ComputeDevice {
-        let all: [any ComputeDevice]
-        switch driver {
-        case .cpu: preconditionFailure("the CPU has a backend of its own")
-        case .cuda: all = try CUDADevice.all.get()
-        case .opencl: all = try OpenCLDevice.all.get()
-        }
+        let all = try Self.all(driver)
         guard number < all.count else {
             throw ConfigurationError(
                 "there is no device \(self): \(driver.rawValue) has \(all.count); feedback devices lists them")
@@ -40,12 +35,19 @@ public struct DeviceName: Equatable, Sendable, LosslessStringConvertible {
         return all[number]
     }
 
+    private static func all(_ driver: Driver) throws(ConfigurationError) -> [any ComputeDevice] {
+        switch driver {
+        case .cpu: preconditionFailure("the CPU has a backend of its own")
+        case .cuda: return try CUDADevice.all.get()
+        case .opencl: return try OpenCLDevice.all.get()
+        }
+    }
+
     /// Every device of a driver, or what is missing.
     ///
     /// - Parameter driver: one that is not the CPU's.
     public static func devices(_ driver: Driver) throws(ConfigurationError) -> [DeviceDescription] {
-        let all: [any ComputeDevice] = driver == .cuda ? try CUDADevice.all.get() : try OpenCLDevice.all.get()
-        return all.enumerated().map { number, device in
+        try all(driver).enumerated().map { number, device in
             DeviceDescription(
                 name: "\(driver.rawValue):\(number)", hardware: device.name, memoryBytes: device.memory,
                 processors: device.groups)

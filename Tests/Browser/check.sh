@@ -11,10 +11,7 @@ fi
 here=$(cd "$(dirname "$0")" && pwd)
 if ! command -v chromium >/dev/null; then
     echo "Installing chromium"
-    as_root=
-    [ "$(id -u)" = 0 ] || as_root=sudo
-    $as_root apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive $as_root apt-get install -qq -y chromium >/dev/null
+    "$here/../../Makefiles/apt.sh" chromium
 fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

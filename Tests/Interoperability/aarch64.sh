@@ -5,11 +5,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 
 if ! command -v qemu-aarch64-static >/dev/null || [ ! -d /usr/aarch64-linux-gnu/include ] || [ ! -d /usr/lib/gcc-cross/aarch64-linux-gnu ]; then
-    as_root=
-    [ "$(id -u)" = 0 ] || as_root=sudo
-    $as_root apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive $as_root apt-get install -qq -y \
-        qemu-user-static libc6-dev-arm64-cross gcc-aarch64-linux-gnu >/dev/null
+    Makefiles/apt.sh qemu-user-static libc6-dev-arm64-cross gcc-aarch64-linux-gnu
 fi
 gcc=$(ls -d /usr/lib/gcc-cross/aarch64-linux-gnu/* | tail -1)
 work=$(mktemp -d)

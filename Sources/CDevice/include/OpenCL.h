@@ -14,21 +14,14 @@ typedef struct cl_function *cl_kernel;
 typedef struct cl_occurrence *cl_event;
 
 enum {
-    CL_SUCCESS = 0,
     CL_DEVICE_MAX_COMPUTE_UNITS = 0x1002,
     CL_DEVICE_MAX_MEM_ALLOC_SIZE = 0x1010,
     CL_DEVICE_GLOBAL_MEM_SIZE = 0x101F,
-    CL_DEVICE_LOCAL_MEM_SIZE = 0x1023,
     CL_DEVICE_NAME = 0x102B,
     CL_DEVICE_TYPE = 0x1000,
-    CL_DRIVER_VERSION = 0x102D,
     CL_DEVICE_VERSION = 0x102F,
-    CL_DEVICE_OPENCL_C_VERSION = 0x103D,
     CL_PROGRAM_BUILD_LOG = 0x1183,
-    CL_QUEUE_PROFILING_ENABLE = 2,
     CL_MEM_READ_WRITE = 1,
-    CL_PROFILING_COMMAND_START = 0x1282,
-    CL_PROFILING_COMMAND_END = 0x1283,
 };
 
 #define OPENCL_FUNCTIONS(F)                                                                                            \

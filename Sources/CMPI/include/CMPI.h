@@ -10,9 +10,8 @@
 typedef struct {
     int rank, ranks;
     int machines;
-    /// This rank among those of its machine, and their number.
-    int local, locals;
-    char machine[256];
+    /// The ranks of this one's machine.
+    int locals;
 } ranks_place;
 
 /// How many processes a launcher (mpirun, srun) started beside and with this one; 1 where there was none. Needs no MPI.

@@ -58,11 +58,11 @@ final class DecodingRoom {
     private let window: Int
     private let weights: DeviceWeights
     private let layout: PassLayout
-    private let integers, arrived: any DeviceArray
+    private let integers: any DeviceArray
     /// Where the sums lie by which reading is measured, and the numbers before them.
     private let sums: Int
     /// The phases of a step of so many sequences.
-    private var programs: [Int: (list: PhaseList, array: any DeviceArray)] = [:]
+    private var programs: [Int: PlacedPhases] = [:]
 
     var device: any ComputeDevice { weights.device }
     private var model: ModelConfiguration { layout.sizes.model }
@@ -71,12 +71,11 @@ final class DecodingRoom {
         let sizes = PassSizes(parameters.table.configuration, sequences: sequences, window: window)
         var (state, operands) = (Arena(), Arena())
         let weightLayout = WeightLayout(parameters.table, reach: sizes.reach, training: false, &state, &operands)
-        layout = PassLayout(sizes, slices: device.groups * device.groupSize / 32, &state, &operands)
-        sums = operands.take(4 * device.groups)
+        layout = PassLayout(sizes, slices: device.slices, &state, &operands)
+        sums = operands.take(device.manyGroups)
         weights = try DeviceWeights(
             device, narrow: false, parameters.table, weightLayout, reach: sizes.reach, state: state, operands: operands)
         integers = try device.allocate(4 * 4 * sequences)
-        arrived = try device.allocate(4)
         (self.parameters, self.window, self.sequences) = (parameters, window, sequences)
         weights.write(parameters)
     }
@@ -102,25 +101,16 @@ final class DecodingRoom {
         let (own, counts) = (padded(tokens), padded(lengths.map(Int32.init)))
         (own + own + counts + padded(caches.map(Int32.init))).withUnsafeBytes { device.write($0, to: integers, at: 0) }
         let program = program(rows: rows)
-        var shape = Shape(layout.sizes, program.list, blocks: 1)
-        shape.layerWeights = weights.layout.layerWeights
-        device.clear(arrived, at: 0, bytes: 4)
-        device.run(
-            weights.kernels, "pass", groups: device.groups, persistent: true,
-            [
-                .array(weights.state), .array(weights.operands), .array(integers), .array(program.array),
-                .array(arrived), .shape(shape),
-            ])
+        weights.runPass(program.array, Shape(layout.sizes, program.list), integers: integers)
         return device.floats(weights.state, at: layout.logits, count: rows * model.vocabulary)
     }
 
-    private func program(rows: Int) -> (list: PhaseList, array: any DeviceArray) {
+    private func program(rows: Int) -> PlacedPhases {
         if let program = programs[rows] { return program }
         var phases = PassPhases(weights: weights.layout, layout: layout)
         phases.rows = rows
-        let list = phases.forward(loss: nil)
         do {
-            let program = (list, try device.array(list.all))
+            let program = try PlacedPhases(phases.forward(hasLoss: false), device)
             programs[rows] = program
             return program
         } catch { deviceFailed(device.name, "\(error)") }
@@ -132,12 +122,10 @@ final class DecodingRoom {
         let memory = model.layers * layout.sizes.reach * 2 * model.dModel
         let bytes = Double(4 * (maps + sequences * memory))
         return DeviceLimit(work: bytes) { [self] in
-            device.finish()
-            let start = ContinuousClock.now
-            weights.run(
-                "sumOfSquares", [.array(weights.operands), .long(0), .long(sums), .long(sums)])
-            device.finish()
-            return ((ContinuousClock.now - start) / .seconds(1)) * bytes / Double(4 * sums)
+            let seconds = device.seconds {
+                weights.run("sumOfSquares", [.array(weights.operands), .long(0), .long(sums), .long(sums)])
+            }
+            return seconds * bytes / Double(4 * sums)
         }
     }
 }

@@ -75,8 +75,8 @@ final class CUDADevice: ComputeDevice, @unchecked Sendable {
     private init(_ cuda: CUDAFunctions, _ number: Int32) throws(ConfigurationError) {
         var (device, bytes): (Int32, Int) = (0, 0)
         var context: CUcontext?
-        var text = [CChar](repeating: 0, count: 256)
-        guard cuda.cuDeviceGet!(&device, number) == 0, cuda.cuDeviceGetName!(&text, 255, device) == 0,
+        var label = [CChar](repeating: 0, count: 256)
+        guard cuda.cuDeviceGet!(&device, number) == 0, cuda.cuDeviceGetName!(&label, 255, device) == 0,
             cuda.cuDeviceTotalMem!(&bytes, device) == 0,
             cuda.cuDevicePrimaryCtxRetain!(&context, device) == 0, let context
         else { throw ConfigurationError("the NVIDIA driver cannot use GPU \(number); nvidia-smi may say why") }
@@ -85,7 +85,7 @@ final class CUDADevice: ComputeDevice, @unchecked Sendable {
             _ = cuda.cuDeviceGetAttribute!(&value, Int32(name), device)
             return Int(value)
         }
-        name = String(decoding: text.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+        name = text(label)
         memory = bytes
         groups = attribute(CUDA_MULTIPROCESSORS)
         capability = 10 * attribute(CUDA_MAJOR) + attribute(CUDA_MINOR)
@@ -124,10 +124,7 @@ final class CUDADevice: ComputeDevice, @unchecked Sendable {
     private func image(narrow: Bool) throws -> [UInt8] {
         let source = kernelSource(groupSize: groupSize, narrow: narrow, tensorCores: capability >= 80)
         let hash = source.utf8.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
-        let cache =
-            ProcessInfo.processInfo.environment["XDG_CACHE_HOME"].map { URL(filePath: $0) }
-            ?? URL.homeDirectory.appending(path: ".cache")
-        let file = cache.appending(path: "feedback/kernels-sm_\(capability)-\(String(hash, radix: 16)).cubin")
+        let file = cacheFolder.appending(path: "kernels-sm_\(capability)-\(String(hash, radix: 16)).cubin")
         if let kept = try? Data(contentsOf: file) { return [UInt8](kept) }
         let nvrtc = try compiler.get()
         var program: nvrtcProgram?
@@ -144,9 +141,8 @@ final class CUDADevice: ComputeDevice, @unchecked Sendable {
             _ = nvrtc.nvrtcGetProgramLogSize!(program, &size)
             var log = [CChar](repeating: 0, count: size + 1)
             _ = nvrtc.nvrtcGetProgramLog!(program, &log)
-            let text = String(decoding: log.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
-            let first = text.split(separator: "\n").first { $0.contains("error") } ?? "no reason given"
-            throw ConfigurationError("libnvrtc does not compile the kernels for \(name): \(first); a newer one may")
+            throw ConfigurationError(
+                "libnvrtc does not compile the kernels for \(name): \(firstError(log)); a newer one may")
         }
         guard nvrtc.nvrtcGetCUBINSize!(program, &size) == 0 else {
             throw ConfigurationError("libnvrtc is too old for \(name); install a newer one")

@@ -28,6 +28,22 @@ protocol ComputeDevice: AnyObject, Sendable {
     func finish()
 }
 
+extension ComputeDevice {
+    /// Slices of 32 work-items in all resident groups.
+    var slices: Int { groups * groupSize / 32 }
+    /// Groups of a kernel that need not be resident together.
+    var manyGroups: Int { groups * 4 }
+
+    /// How long the device takes for something, after all before it.
+    func seconds(_ body: () -> Void) -> Double {
+        finish()
+        let start = ContinuousClock.now
+        body()
+        finish()
+        return (ContinuousClock.now - start) / .seconds(1)
+    }
+}
+
 /// Memory of a device, given back with the last reference.
 protocol DeviceArray: AnyObject, Sendable {}
 
@@ -49,6 +65,16 @@ func deviceFailed(_ device: String, _ what: String) -> Never {
     FileHandle.standardError.write(
         Data("Error: \(device) failed: \(what); continue from the last checkpoint, with --resume\n".utf8))
     exit(1)
+}
+
+/// The text before a zero.
+func text(_ characters: [CChar]) -> String {
+    String(decoding: characters.prefix { $0 != 0 }.map { UInt8(truncatingIfNeeded: $0) }, as: UTF8.self)
+}
+
+/// The line of a compiler's log that says what is wrong.
+func firstError(_ log: [CChar]) -> Substring {
+    text(log).split(separator: "\n").first { $0.contains("error") } ?? "no reason given"
 }
 
 /// The kernels' source, for a group of so many work-items.

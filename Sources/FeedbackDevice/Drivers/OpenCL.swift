@@ -25,6 +25,8 @@ final class OpenCLDevice: ComputeDevice, @unchecked Sendable {
     private let device: cl_device_id
     private let context: cl_context
     private let queue: cl_command_queue
+    /// OpenCL C as new as the device has it: unasked it is 1.2 at most, where no fence orders what groups write.
+    private let standard: String
     private let programs = Mutex<[Bool: Kernels]>([:])
 
     private final class Array: DeviceArray, @unchecked Sendable {
@@ -75,9 +77,13 @@ final class OpenCLDevice: ComputeDevice, @unchecked Sendable {
             _ = cl.clGetDeviceInfo!(device, UInt32(name), 8, &value, nil)
             return value
         }
-        var text = [CChar](repeating: 0, count: 256)
-        _ = cl.clGetDeviceInfo!(device, UInt32(CL_DEVICE_NAME), 255, &text, nil)
-        name = String(decoding: text.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+        var label = [CChar](repeating: 0, count: 256)
+        _ = cl.clGetDeviceInfo!(device, UInt32(CL_DEVICE_NAME), 255, &label, nil)
+        name = text(label)
+        _ = cl.clGetDeviceInfo!(device, UInt32(CL_DEVICE_VERSION), 255, &label, nil)
+        let version = text(label)  // OpenCL 3.0 and so on
+        standard =
+            version.hasPrefix("OpenCL 3") ? "-cl-std=CL3.0" : version.hasPrefix("OpenCL 2") ? "-cl-std=CL2.0" : ""
         memory = number(CL_DEVICE_GLOBAL_MEM_SIZE)
         largestArray = number(CL_DEVICE_MAX_MEM_ALLOC_SIZE)
         groups = max(1, number(CL_DEVICE_MAX_COMPUTE_UNITS) & 0xFFFF_FFFF)
@@ -114,16 +120,14 @@ final class OpenCLDevice: ComputeDevice, @unchecked Sendable {
                 return cl.clCreateProgramWithSource!(context, 1, &texts, nil, &error)
             }
             var id: cl_device_id? = device
-            guard let program, error == 0, cl.clBuildProgram!(program, 1, &id, "", nil, nil) == 0 else {
+            guard let program, error == 0, cl.clBuildProgram!(program, 1, &id, standard, nil, nil) == 0 else {
                 var log = [CChar](repeating: 0, count: 1 << 16)
                 if let program {
                     _ = cl.clGetProgramBuildInfo!(
                         program, device, UInt32(CL_PROGRAM_BUILD_LOG), log.count - 1, &log, nil)
                 }
-                let text = String(decoding: log.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
-                let first = text.split(separator: "\n").first { $0.contains("error") } ?? "no reason given"
                 throw ConfigurationError(
-                    "the driver of \(name) does not compile the kernels: \(first); a newer driver may")
+                    "the driver of \(name) does not compile the kernels: \(firstError(log)); a newer driver may")
             }
             let kernels = Kernels(program)
             programs[narrow] = kernels

@@ -1,7 +1,7 @@
 // The persistent kernel: a whole pass over a segment, forward or backward, is one launch of it
 //
-// The host writes a pass as a list of phases (Passes.swift): some that come once, then a body for every block of steps,
-// then some that come once. All groups take part in each and meet after it.
+// The host writes a pass as a list of phases (Phases+Forward.swift and its backward counterpart): some that come once,
+// then a body for every block of steps, then some that come once. All groups take part in each and meet after it.
 
 // E1: x = E[token]
 DEVICE void embed(
@@ -51,7 +51,7 @@ KERNEL pass(
     SHARED float sums[4 * ROWS];
     SHARED Phase phase;
     const Shape *s = &shape;
-    int due = 0, total = s->before + s->body * s->blocks + s->after;
+    int total = s->before + s->body * s->blocks + s->after;
     for (int number = 0; number < total; number++) {
         int within = number - s->before, block = 0, index = number;
         if (within >= 0 && within < s->body * s->blocks) {
@@ -77,11 +77,6 @@ KERNEL pass(
             embed(s, &phase, first, state, integers);
         else
             crossEntropy(s, &phase, first, state, operands, integers, room);
-        if (phase.together) {
-            BARRIER;
-        } else {
-            due += GROUPS;
-            meet(arrived, due);
-        }
+        meet(arrived, (number + 1) * GROUPS);
     }
 }

@@ -45,7 +45,6 @@ typedef struct {
 // One phase of a pass: an operation on some rows, which all groups share.
 typedef struct {
     int kind;
-    int together;        // whether the next phase may begin before this one has ended everywhere
     int first, perStep, rows;  // rows first + step · perStep and on
     int layer, layers;   // of dropout; of a gradient's sums
     int inputs, outputs; // of a product

@@ -17,7 +17,7 @@
 #define EXP(x) exp(x)
 #define LOG(x) log(x)
 #define SQRT(x) sqrt(x)
-#if __OPENCL_C_VERSION__ >= 200
+#if __OPENCL_C_VERSION__ == 200 || (defined(__opencl_c_atomic_order_seq_cst) && defined(__opencl_c_atomic_scope_device))
 #define FENCE atomic_work_item_fence(CLK_GLOBAL_MEM_FENCE, memory_order_seq_cst, memory_scope_device)
 #else
 #define FENCE mem_fence(CLK_GLOBAL_MEM_FENCE)

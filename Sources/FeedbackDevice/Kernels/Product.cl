@@ -64,8 +64,8 @@ DEVICE void multiply(
 
 // What a tile's rows need to be read: two sums of each row for every term, or mean and r.
 DEVICE void statistics(
-    const Shape *s, LOCAL const Phase *phase, int top, int used, GLOBAL float *state, GLOBAL const operand *operands,
-    LOCAL float *sums, LOCAL float *room) {
+    LOCAL const Phase *phase, int top, int used, GLOBAL float *state, GLOBAL const operand *operands, LOCAL float *sums,
+    LOCAL float *room) {
     int threads = GROUP / ROWS, row = THREAD / threads, lane = THREAD % threads, columns = phase->inputs;
     int passes = phase->read == READ_GRADIENT ? 4 : phase->read == READ_STATE && phase->deviation >= 0 ? 2 : 0;
     for (int pass = 0; pass < passes; pass++) {
@@ -180,7 +180,7 @@ DEVICE void product(
     int row = THREAD / (GROUP / ROWS), reader = THREAD % (GROUP / ROWS);  // who reads which row
     for (int index = THIS_GROUP % tiles; index < tiles; index += GROUPS) {
         int top = first + index * ROWS, used = min(ROWS, phase->rows - index * ROWS);
-        statistics(s, phase, top, used, state, operands, sums, room);
+        statistics(phase, top, used, state, operands, sums, room);
         int step = (top + row) / s->batch, b = (top + row) % s->batch;
         int sees = phase->ofCarried || integers[s->counts + b] + step > 0;
         uint key = s->drops && phase->readPlace >= 0

@@ -1,5 +1,6 @@
 import CDevice
 import FeedbackTransformer
+import Foundation
 
 /// Loss and gradients of a batch on a device. A batch is two launches, a pass forward and one backward, and a few for
 /// the sums over all of its rows.
@@ -12,7 +13,7 @@ final class DevicePass: TrainingSession {
     /// Partial sums: of da_l, `parts` each, then of Σ g², one a group.
     private let partials: Int
     private let parts = 32
-    private let integers, arrived: any DeviceArray
+    private let integers: any DeviceArray
     private var program: PassProgram?
     /// Seconds by what they were spent on, while a step is profiled.
     var phases: [String: Double]?
@@ -32,12 +33,11 @@ final class DevicePass: TrainingSession {
         var (state, operands) = (Arena(), Arena())
         let weightLayout = WeightLayout(table, reach: sizes.reach, training: training, &state, &operands)
         trained = training ? (state.take(table.count), state.take(table.count), state.take(table.count)) : nil
-        partials = state.take((sizes.model.layers + 1) * parts + device.groups * 4)
-        layout = PassLayout(sizes, slices: device.groups * device.groupSize / 32, &state, &operands)
+        partials = state.take((sizes.model.layers + 1) * parts + device.manyGroups)
+        layout = PassLayout(sizes, slices: device.slices, &state, &operands)
         weights = try DeviceWeights(
             device, narrow: narrow, table, weightLayout, reach: sizes.reach, state: state, operands: operands)
         integers = try device.allocate(4 * (3 * sizes.rows + 2 * sizes.batch + sizes.model.vocabulary + 1))
-        arrived = try device.allocate(4)
         self.shape = shape
         weights.write(parameters)
     }
@@ -65,9 +65,7 @@ final class DevicePass: TrainingSession {
     private func run(_ batch: Batch, scale: Double?, dropout: Dropout?) -> CrossEntropySum {
         precondition(batch.steps == shape.steps && batch.rows == shape.batchSize, "the batch is of another shape")
         let program = ready(batch.inputs, targets: batch.targets)
-        timed("forward") {
-            launch(program.forward, program.lists.forward, dropout, scale: scale ?? 0, blocks: program.phases.blocks)
-        }
+        timed("forward") { launch(program.forward, dropout, scale: scale ?? 0) }
         if scale != nil { backward(program, batch.inputs, dropout) }
         var sum = CrossEntropySum()
         sum.targets = batch.targets.count { $0 >= 0 }
@@ -78,10 +76,8 @@ final class DevicePass: TrainingSession {
     }
 
     private func backward(_ program: PassProgram, _ tokens: [Int32], _ dropout: Dropout?) {
-        guard let trained, let backward = program.backward, let list = program.lists.backward else { return }
-        timed("backward") {
-            launch(backward, list, dropout, scale: 0, blocks: program.phases.blocks, backward: true)
-        }
+        guard let trained, let backward = program.backward else { return }
+        timed("backward") { launch(backward, dropout, scale: 0, backward: true) }
         timed("weight gradients") { weightGradients(program) }
         timed("embedding and memory weights") { otherGradients(tokens, trained.gradient) }
     }
@@ -146,33 +142,26 @@ final class DevicePass: TrainingSession {
         } catch { deviceFailed(device.name, "\(error)") }
     }
 
-    private func launch(
-        _ array: any DeviceArray, _ list: PhaseList, _ dropout: Dropout?, scale: Double, blocks: Int,
-        backward: Bool = false
-    ) {
-        var shape = Shape(sizes, list, blocks: blocks)
+    private func launch(_ phases: PlacedPhases, _ dropout: Dropout?, scale: Double, backward: Bool = false) {
+        var shape = Shape(sizes, phases.list)
         shape.backward = backward ? 1 : 0
         shape.lossScale = Float(scale)
-        shape.layerWeights = weights.layout.layerWeights
         if let dropout {
             (shape.drops, shape.dropoutKey) = (1, UInt(dropout.key))
             (shape.dropoutThreshold, shape.dropoutScale) = (dropout.threshold, Float(dropout.scale))
         }
-        device.clear(arrived, at: 0, bytes: 4)
-        device.run(
-            weights.kernels, "pass", groups: device.groups, persistent: true,
-            [.array(state), .array(operands), .array(integers), .array(array), .array(arrived), .shape(shape)])
+        weights.runPass(phases.array, shape, integers: integers)
     }
 
     // MARK: What follows a batch
 
     func gradientNorm() -> Double {
         guard let trained else { preconditionFailure("a pass that evaluates has no gradient") }
-        let (groups, place) = (device.groups * 4, partials + (model.layers + 1) * parts)
+        let (groups, place) = (device.manyGroups, partials + (model.layers + 1) * parts)
         device.clear(state, at: 4 * place, bytes: 4 * groups)
         for (range, _) in weights.table.trainable(reach: sizes.reach) {
             weights.run(
-                "sumOfSquares", groups: groups,
+                "sumOfSquares",
                 [.array(state), .long(trained.gradient + range.lowerBound), .long(range.count), .long(place)])
         }
         return device.floats(state, at: place, count: groups).reduce(0) { $0 + Double($1) }.squareRoot()
@@ -185,8 +174,8 @@ final class DevicePass: TrainingSession {
 
     private func adam(_ step: AdamStep, _ decay: Double) {
         guard let trained else { preconditionFailure("a pass that evaluates has nothing to update") }
-        let bias1 = 1 - power(step.beta1, step.number)
-        let bias2 = 1 - power(step.beta2, step.number)
+        let bias1 = 1 - pow(step.beta1, Double(step.number))
+        let bias2 = 1 - pow(step.beta2, Double(step.number))
         for (range, decays) in weights.table.trainable(reach: sizes.reach) {
             let places = [weights.layout.parameters, trained.gradient, trained.first, trained.second]
             weights.run(
@@ -210,22 +199,13 @@ final class DevicePass: TrainingSession {
         let products = program.products
         return StepProfile(
             phases: phases,
-            limit: DeviceLimit(work: 6 * products) { [self] in
-                device.finish()
-                let start = ContinuousClock.now
-                weightGradients(program)
-                device.finish()
-                return 3 * ((ContinuousClock.now - start) / .seconds(1))
-            })
+            limit: DeviceLimit(work: 6 * products) { [self] in 3 * device.seconds { weightGradients(program) } })
     }
 
     private func timed(_ phase: String, _ body: () -> Void) {
         if phases == nil { return body() }
-        device.finish()
-        let start = ContinuousClock.now
-        body()
-        device.finish()
-        phases?[phase, default: 0] += (ContinuousClock.now - start) / .seconds(1)
+        let seconds = device.seconds(body)
+        phases?[phase, default: 0] += seconds
     }
 
     // MARK: What the host sees
@@ -250,18 +230,7 @@ final class DevicePass: TrainingSession {
     func logits(_ inputs: [Int32]) -> [Float] {
         precondition(inputs.count == sizes.rows)
         let program = ready(inputs, targets: inputs)
-        launch(program.forward, program.lists.forward, nil, scale: 0, blocks: program.phases.blocks)
+        launch(program.forward, nil, scale: 0)
         return device.floats(state, at: layout.logits, count: sizes.rows * model.vocabulary)
     }
-}
-
-/// βᵗ.
-private func power(_ base: Double, _ exponent: Int) -> Double {
-    var (result, base, exponent) = (1.0, base, exponent)
-    while exponent > 0 {
-        if exponent % 2 == 1 { result *= base }
-        base *= base
-        exponent /= 2
-    }
-    return result
 }

@@ -4,14 +4,14 @@ import FeedbackTransformer
 /// The weights of a model in a device's memory, and the two arrays that everything lies in.
 final class DeviceWeights {
     let device: any ComputeDevice
-    let kernels: any DeviceKernels
+    private let kernels: any DeviceKernels
     let table: ParameterTable
     let layout: WeightLayout
     let reach: Int
     let state, operands: any DeviceArray
     /// Bytes of an operand.
     let operandSize: Int
-    private let maps, positions: any DeviceArray
+    private let maps, positions, arrived: any DeviceArray
 
     init(
         _ device: any ComputeDevice, narrow: Bool, _ table: ParameterTable, _ layout: WeightLayout, reach: Int,
@@ -23,6 +23,7 @@ final class DeviceWeights {
         self.operands = try device.allocate(max(1, operandSize * operands.count))
         maps = try device.array(layout.maps)
         positions = try device.array(layout.positions)
+        arrived = try device.allocate(4)
         (self.device, self.table, self.layout, self.reach) = (device, table, layout, reach)
         device.clear(self.state, at: 0, bytes: 4 * state.count)
         device.clear(self.operands, at: 0, bytes: operandSize * operands.count)
@@ -33,7 +34,17 @@ final class DeviceWeights {
 
     /// Runs a kernel whose groups need not meet.
     func run(_ kernel: String, groups: Int? = nil, _ arguments: [KernelArgument]) {
-        device.run(kernels, kernel, groups: groups ?? device.groups * 4, persistent: false, arguments)
+        device.run(kernels, kernel, groups: groups ?? device.manyGroups, persistent: false, arguments)
+    }
+
+    /// Runs a pass: its phases, with such sizes.
+    func runPass(_ phases: any DeviceArray, _ shape: Shape, integers: any DeviceArray) {
+        var shape = shape
+        shape.layerWeights = layout.layerWeights
+        device.clear(arrived, at: 0, bytes: 4)
+        device.run(
+            kernels, "pass", groups: device.groups, persistent: true,
+            [.array(state), .array(operands), .array(integers), .array(phases), .array(arrived), .shape(shape)])
     }
 
     /// Sets the parameters, and packs them.

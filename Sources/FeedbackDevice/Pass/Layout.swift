@@ -14,7 +14,7 @@ struct Arena {
 
 /// The sizes of a pass: a segment of T steps of B rows, after what is carried; or one step of B sequences, each with
 /// its own cache.
-struct PassSizes: Equatable {
+struct PassSizes {
     let model: ModelConfiguration
     let steps, batch: Int
     /// Slots kept for what is carried, and those of a row's cache.

@@ -22,7 +22,6 @@ struct PassPhases {
     var sizes: PassSizes { layout.sizes }
     var model: ModelConfiguration { sizes.model }
     private var width: Int { model.dModel }
-    var blocks: Int { model.isRecurrent ? sizes.steps : 1 }
     var all: PhaseRows { PhaseRows(count: rows ?? sizes.rows) }
     /// The rows of a block: a step's, where the next step needs its memory.
     var block: PhaseRows {
@@ -33,8 +32,8 @@ struct PassPhases {
     /// The cache that a layer reads.
     func cache(layer: Int) -> Int { layout.keys.count == 1 ? 0 : layer }
 
-    /// - Parameter loss: whether there is a loss after the logits, and then where its gradient goes, if anywhere.
-    func forward(loss: Loss?) -> PhaseList {
+    /// - Parameter hasLoss: whether the loss follows the logits; in training its gradient too.
+    func forward(hasLoss: Bool) -> PhaseList {
         var list = PhaseList()
         if carried > 0 {
             for cache in layout.keys.indices { list.before.append(carriedKeysValues(cache)) }
@@ -57,17 +56,13 @@ struct PassPhases {
             read: READ_STATE, from: x(model.layers), write: WRITE_STATE, to: layout.logits)
         (logits.normalized, logits.deviation) = (layout.normalized, layout.deviation)
         list.after.append(logits)
-        if let loss {
+        if hasLoss {
             var phase = Phase(CROSS_ENTROPY, all)
             (phase.source, phase.result, phase.sum) = (layout.logits, layout.loss, layout.correct)
-            phase.droppedSum = loss.gradient ?? -1
+            if sizes.training { phase.droppedSum = layout.dLogits }
             list.after.append(phase)
         }
         return list
-    }
-
-    struct Loss {
-        var gradient: Int?
     }
 
     /// E8, 1 and 2: q̃ = LN(x) Wq'ᵀ + b'.

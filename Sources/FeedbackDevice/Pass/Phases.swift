@@ -25,9 +25,7 @@ extension Phase {
         (phase.read, phase.source, phase.write, phase.result) = (Int32(read), source, Int32(write), result)
         return phase
     }
-}
 
-extension Phase {
     /// Where a cache's keys and values are.
     mutating func place(_ cache: Int, _ layout: PassLayout) {
         (keys, keysAcross) = (layout.keys[cache], layout.keysAcross[cache])

@@ -25,16 +25,7 @@ public struct KnownCorpus: Sendable {
     var fileName: String { "\(name).txt" }
 
     /// Where a downloaded copy is kept.
-    public var cached: URL { Self.cache.appending(path: fileName) }
-
-    /// `$XDG_CACHE_HOME/feedback`, else `~/.cache/feedback`.
-    static var cache: URL {
-        let environment = ProcessInfo.processInfo.environment
-        let cache =
-            environment["XDG_CACHE_HOME"].flatMap { $0.hasPrefix("/") ? URL(filePath: $0) : nil }
-            ?? FileManager.default.homeDirectoryForCurrentUser.appending(path: ".cache")
-        return cache.appending(path: "feedback")
-    }
+    public var cached: URL { cacheFolder.appending(path: fileName) }
 
     /// Where `$FEEDBACK_DATA_DIR` would have it.
     private var provided: URL? {

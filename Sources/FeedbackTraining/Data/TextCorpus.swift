@@ -74,7 +74,7 @@ public struct TextCorpus: Corpus {
 
     init(
         path: String, name: String? = nil, mostInMemory: Int, files: TextFiles,
-        cache: URL = KnownCorpus.cache, progress: @escaping @Sendable (CorpusProgress) -> Void = { _ in }
+        cache: URL = cacheFolder, progress: @escaping @Sendable (CorpusProgress) -> Void = { _ in }
     ) throws {
         guard files.size <= mostInMemory else {
             self.init(
@@ -102,7 +102,7 @@ public struct TextCorpus: Corpus {
     /// A path, or several, as it means the same from everywhere; of `-` that of a file in the cache that gets what standard input
     /// has. A name stays as it is.
     public static func absolute(_ path: String) throws -> String {
-        path == "-" ? try TextFiles.keep(.standardInput, in: KnownCorpus.cache) : TextFiles.absolute(path)
+        path == "-" ? try TextFiles.keep(.standardInput, in: cacheFolder) : TextFiles.absolute(path)
     }
 
     public var readsAsStreams: Bool { false }

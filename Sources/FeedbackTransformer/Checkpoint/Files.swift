@@ -11,6 +11,15 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
     }
 }
 
+/// Where what can be had again is kept: `$XDG_CACHE_HOME/feedback`, else `~/.cache/feedback`.
+package var cacheFolder: URL {
+    let asked = ProcessInfo.processInfo.environment["XDG_CACHE_HOME"].flatMap {
+        $0.hasPrefix("/") ? URL(filePath: $0) : nil
+    }
+    return (asked ?? FileManager.default.homeDirectoryForCurrentUser.appending(path: ".cache"))
+        .appending(path: "feedback")
+}
+
 /// The bytes of a file, which must be an ordinary one.
 ///
 /// - Parameter check: throws where the file is not one to read, by its first bytes, at most nine, and its length.
