@@ -118,13 +118,12 @@ public struct BPETokenizer: Equatable, Sendable {
         // The neighbours that are left; a token that was merged into the one before is −1.
         var before = Array(-1..<tokens.count - 1)
         var after = Array(1...tokens.count)
-        var heap = Heap<Candidate>()
         func candidate(_ at: Int) -> Candidate? {
             guard at >= 0, after[at] < tokens.count else { return nil }
             let pair = Merge.pair(tokens[at], tokens[after[at]])
             return ranks[pair].map { Candidate(rank: $0.rank, at: at, pair: pair) }
         }
-        heap = Heap(tokens.indices.compactMap(candidate))
+        var heap = Heap(tokens.indices.compactMap(candidate))
         while let next = heap.popFirst() {
             let at = next.at
             guard tokens[at] >= 0, let now = candidate(at), now.pair == next.pair else { continue }

@@ -62,9 +62,7 @@ struct WordTable {
 
 /// A binary heap: the first comes first.
 struct Heap<Element: Comparable> {
-    private var elements: [Element] = []
-
-    init() {}
+    private var elements: [Element]
 
     init(_ elements: [Element]) {
         // Sorted is a heap.
