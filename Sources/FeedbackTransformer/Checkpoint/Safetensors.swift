@@ -86,7 +86,7 @@ public struct Safetensors: Sendable {
         guard Int(length) <= size - 8 else {
             throw .malformed("it is cut off: the header takes \(length) bytes, the file has \(size)")
         }
-        guard start.dropFirst(8).first == UInt8(ascii: "{") else {
+        guard length > 0, start.dropFirst(8).first == UInt8(ascii: "{") else {
             throw .malformed("its header does not begin with {")
         }
     }
