@@ -15,26 +15,15 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
 package func readRegularFile(
     _ file: URL, afterChecking check: (_ start: Data, _ size: Int) throws -> Void
 ) throws -> Data {
-    // Before it is opened: a pipe would be waited for.
-    let size = try sizeOfRegularFile(file)
-    if let handle = try? FileHandle(forReadingFrom: file) {
-        defer { try? handle.close() }
-        try check((try? handle.read(upToCount: 9)) ?? Data(), size)
-    }
+    let opened = try RandomAccessFile(file)
+    try check(Data(try opened.bytes(0..<min(9, opened.size))), opened.size)
     return try readRegularFile(file)
 }
 
 /// The bytes of a file, which must be an ordinary one.
 package func readRegularFile(_ file: URL) throws(FileError) -> Data {
-    _ = try sizeOfRegularFile(file)
+    _ = try RandomAccessFile(file)
     do { return try Data(contentsOf: file) } catch { throw FileError("cannot read \(file.path): \(reason(error))") }
-}
-
-private func sizeOfRegularFile(_ file: URL) throws(FileError) -> Int {
-    var status = stat()
-    guard stat(file.path, &status) == 0 else { throw .system("cannot read \(file.path)") }
-    guard status.st_mode & S_IFMT == S_IFREG else { throw FileError("cannot read \(file.path): it is not a file") }
-    return Int(status.st_size)
 }
 
 /// An empty file to write, in the place of what there was.
