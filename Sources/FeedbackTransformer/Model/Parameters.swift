@@ -264,10 +264,9 @@ public struct LinearMaps: Sendable {
             guard let first = parameters.map(\.range.lowerBound).min() else { return nil }
             return first..<parameters.map(\.range.upperBound).max()!
         }
-        return [piece(keyValue), piece([generator])].compactMap(\.self)
-            + layers.flatMap { layer in
-                [piece([layer.query], and: [layer.embeddings, layer.positionBias]), piece([layer.inner])]
-                    .compactMap(\.self)
-            }
+        let ofLayers = layers.flatMap { layer in
+            [piece([layer.query], and: [layer.embeddings, layer.positionBias]), piece([layer.inner])]
+        }
+        return ([piece(keyValue), piece([generator])] + ofLayers).compactMap(\.self)
     }
 }
