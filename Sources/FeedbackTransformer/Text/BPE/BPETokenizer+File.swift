@@ -78,7 +78,8 @@ extension BPETokenizer {
         for (name, known) in [("normalizer", "no normalizer"), ("truncation", "none"), ("padding", "none")] {
             try Self.check(file[name], [.null], "\(name) \(Self.name(file[name]))", known)
         }
-        try Self.checkDecoder(file["decoder"])
+        let decoder = Self.name(file["decoder"])
+        guard decoder == "ByteLevel" else { throw Self.unknown("decoder \(decoder)") }
         try Self.checkPostProcessor(file["post_processor"] ?? .null)
         let model = file["model"] ?? .null
         for (name, known) in [
@@ -102,30 +103,24 @@ extension BPETokenizer {
     private static func name(_ stage: JSON?) -> String { stage?["type"]?.text ?? stage?.kind ?? "none" }
 
     private static func check(_ value: JSON?, _ known: [JSON], _ name: String, _ needed: String) throws(Malformed) {
-        if let value, !known.contains(value) {
-            throw Malformed("its \(name) is not known here; \(needed) is, as in GPT-2's")
-        }
+        if let value, !known.contains(value) { throw unknown(name, needed) }
     }
 
-    private static func checkDecoder(_ decoder: JSON?) throws(Malformed) {
-        guard decoder?["type"]?.text == "ByteLevel" else {
-            throw Malformed("its decoder \(name(decoder)) is not known here; ByteLevel is, as in GPT-2's")
-        }
+    private static func unknown(_ what: String, _ known: String = "ByteLevel") -> Malformed {
+        Malformed("its \(what) is not known here; \(known) is, as in GPT-2's")
     }
 
     /// What it adds around a text is none of the text's tokens.
     private static func checkPostProcessor(_ stage: JSON) throws(Malformed) {
         let stages = name(stage) == "Sequence" ? stage["processors"]?.elements ?? [] : stage == .null ? [] : [stage]
         if let unknown = stages.first(where: { !["ByteLevel", "TemplateProcessing"].contains(name($0)) }) {
-            throw Malformed("its post_processor \(name(unknown)) is not known here; ByteLevel is, as in GPT-2's")
+            throw Self.unknown("post_processor \(name(unknown))")
         }
     }
 
     private static func split(_ stage: JSON) throws(Malformed) -> WordSplit {
-        func byteLevel(_ stage: JSON?, usesPattern: Bool) throws(Malformed) {
-            guard let stage, stage["type"]?.text == "ByteLevel" else {
-                throw Malformed("its pre_tokenizer \(name(stage)) is not known here; ByteLevel is, as in GPT-2's")
-            }
+        func byteLevel(_ stage: JSON, usesPattern: Bool) throws(Malformed) {
+            guard name(stage) == "ByteLevel" else { throw unknown("pre_tokenizer \(name(stage))") }
             guard stage["add_prefix_space"] == .bool(false) else {
                 throw Malformed("its pre_tokenizer has add_prefix_space, which is not known here")
             }
