@@ -75,7 +75,13 @@ package func writeFolder(
         try fill(temporary)
         try synchronizeFolder(temporary)
         let exists = FileManager.default.fileExists(atPath: folder.path)
-        if exists, rename(folder.path, replaced.path) != 0 { throw FileError.system("cannot replace \(folder.path)") }
+        if exists {
+            // One that failed after the folder had its name has left it.
+            try? FileManager.default.removeItem(at: replaced)
+            guard rename(folder.path, replaced.path) == 0 else {
+                throw FileError.system("cannot replace \(folder.path)")
+            }
+        }
         guard rename(temporary.path, folder.path) == 0 else {
             let error = FileError.system("cannot write \(folder.path)")
             if exists { rename(replaced.path, folder.path) }
