@@ -22,8 +22,7 @@ struct Wiring: CustomTestStringConvertible {
     var configuration: ModelConfiguration {
         ModelConfiguration(
             memory: memory, keyValue: keyValue, memoryNorm: norm, layers: layers, dModel: dModel, heads: heads,
-            dFF: dFF,
-            vocabulary: vocabulary, positions: positions, memoryWindow: window)
+            dFF: dFF, vocabulary: vocabulary, positions: positions, memoryWindow: window)
     }
     func dropout(_ batch: Int) -> Dropout? {
         dropRate > 0 ? Dropout(rate: dropRate, seed: 9).part(batch) : nil
@@ -34,17 +33,17 @@ struct Wiring: CustomTestStringConvertible {
 
     /// Parameters with nothing left at zero or one, so that every term of every equation counts; small enough that the
     /// recurrence does not amplify rounding errors.
-    func parameters(_ executor: some Executor, seed: UInt64 = 7) -> ParameterStore {
+    func parameters(_ executor: some Executor) -> ParameterStore {
         let store = ParameterStore(ParameterTable(configuration), executor: executor)
-        store.host = Parameters(store.table, seed: seed)
-        var random = RandomSource(seed: seed)
+        store.host = Parameters(store.table, seed: 7)
+        var random = RandomSource(seed: 7)
         for index in 0..<store.all.count { store.all[index] += 0.3 / Double(dModel).squareRoot() * random.normal() }
         return store
     }
 
     /// Segments of random tokens, one after the other.
-    func batches(_ count: Int, seed: UInt64 = 3) -> [Batch] {
-        var random = RandomSource(seed: seed)
+    func batches(_ count: Int) -> [Batch] {
+        var random = RandomSource(seed: 3)
         func tokens() -> [Int32] { (0..<steps * batch).map { _ in Int32(random.below(vocabulary)) } }
         return (0..<count).map { _ in
             Batch(
@@ -54,7 +53,7 @@ struct Wiring: CustomTestStringConvertible {
     }
 
     /// A model in float32 with such parameters.
-    func model(seed: UInt64 = 7) -> FeedbackModel { FeedbackModel(parameters(CPUExecutor(), seed: seed).host) }
+    func model() -> FeedbackModel { FeedbackModel(parameters(CPUExecutor()).host) }
 
     var shape: BatchShape { BatchShape(steps: steps, batchSize: batch, carry: carry) }
 

@@ -22,23 +22,15 @@ public struct Dropout: Sendable {
     }
 
     /// Another draw of the same rate, for a part of what this one is for.
-    public func part(_ index: Int) -> Dropout { Dropout(self, key: mix(key, UInt64(truncatingIfNeeded: index))) }
+    public func part(_ index: Int) -> Dropout { Dropout(self, key: splitMix(key, UInt64(truncatingIfNeeded: index))) }
 
     /// The key of a row at a time step.
     public func rowKey(step: Int, row: Int) -> UInt32 {
-        UInt32(truncatingIfNeeded: mix(mix(key, UInt64(step)), UInt64(firstRow + row)) >> 32)
+        UInt32(truncatingIfNeeded: splitMix(splitMix(key, UInt64(step)), UInt64(firstRow + row)) >> 32)
     }
 
     /// A column is dropped where its hash is below this. It is 0 where the rate is so small that the scale is 1 in float32.
     public var threshold: UInt32 { Float(scale) == 1 ? 0 : UInt32(min(rate * 0x1p32, 0x1p32 - 1)) }
     /// 1 / (1 − ρ).
     public var scale: Double { 1 / (1 - rate) }
-}
-
-/// One step of SplitMix64 (Steele et al. 2014) on two numbers.
-private func mix(_ a: UInt64, _ b: UInt64) -> UInt64 {
-    var z = a &+ 0x9e37_79b9_7f4a_7c15 &* (b &+ 1)
-    z = (z ^ z >> 30) &* 0xbf58_476d_1ce4_e5b9
-    z = (z ^ z >> 27) &* 0x94d0_49bb_1331_11eb
-    return z ^ z >> 31
 }

@@ -26,26 +26,15 @@ package var cacheFolder: URL {
 package func readRegularFile(
     _ file: URL, afterChecking check: (_ start: Data, _ size: Int) throws -> Void
 ) throws -> Data {
-    // Before it is opened: a pipe would be waited for.
-    let size = try sizeOfRegularFile(file)
-    if let handle = try? FileHandle(forReadingFrom: file) {
-        defer { try? handle.close() }
-        try check((try? handle.read(upToCount: 9)) ?? Data(), size)
-    }
+    let opened = try RandomAccessFile(file)
+    try check(Data(try opened.bytes(0..<min(9, opened.size))), opened.size)
     return try readRegularFile(file)
 }
 
 /// The bytes of a file, which must be an ordinary one.
 package func readRegularFile(_ file: URL) throws(FileError) -> Data {
-    _ = try sizeOfRegularFile(file)
+    _ = try RandomAccessFile(file)
     do { return try Data(contentsOf: file) } catch { throw FileError("cannot read \(file.path): \(reason(error))") }
-}
-
-private func sizeOfRegularFile(_ file: URL) throws(FileError) -> Int {
-    var status = stat()
-    guard stat(file.path, &status) == 0 else { throw .system("cannot read \(file.path)") }
-    guard status.st_mode & S_IFMT == S_IFREG else { throw FileError("cannot read \(file.path): it is not a file") }
-    return Int(status.st_size)
 }
 
 /// An empty file to write, in the place of what there was.
@@ -102,7 +91,13 @@ package func writeFolder(
         try fill(temporary)
         try synchronizeFolder(temporary)
         let exists = FileManager.default.fileExists(atPath: folder.path)
-        if exists, rename(folder.path, replaced.path) != 0 { throw FileError.system("cannot replace \(folder.path)") }
+        if exists {
+            // One that failed after the folder had its name has left it.
+            try? FileManager.default.removeItem(at: replaced)
+            guard rename(folder.path, replaced.path) == 0 else {
+                throw FileError.system("cannot replace \(folder.path)")
+            }
+        }
         guard rename(temporary.path, folder.path) == 0 else {
             let error = FileError.system("cannot write \(folder.path)")
             if exists { rename(replaced.path, folder.path) }

@@ -86,7 +86,7 @@ public struct Safetensors: Sendable {
         guard Int(length) <= size - 8 else {
             throw .malformed("it is cut off: the header takes \(length) bytes, the file has \(size)")
         }
-        guard start.dropFirst(8).first == UInt8(ascii: "{") else {
+        guard length > 0, start.dropFirst(8).first == UInt8(ascii: "{") else {
             throw .malformed("its header does not begin with {")
         }
     }
@@ -170,28 +170,27 @@ public struct Safetensors: Sendable {
     /// Writes tensors, by name, to a new file, and waits until they are on the disk.
     public static func write(_ tensors: [Tensor], metadata: [String: String] = [:], to file: URL) throws {
         let tensors = tensors.sorted { $0.name < $1.name }
-        var header = "{"
-        var offset = 0
-        func quoted(_ text: String) throws -> String {
-            String(decoding: try JSONEncoder().encode(text), as: UTF8.self).replacingOccurrences(of: "\\/", with: "/")
-        }
+        var members: [JSON.Member] = []
         if !metadata.isEmpty {
-            let pairs = try metadata.sorted { $0.key < $1.key }.map { try quoted($0.key) + ":" + quoted($0.value) }
-            header += "\"__metadata__\":{" + pairs.joined(separator: ",") + "}" + (tensors.isEmpty ? "" : ",")
+            let pairs = metadata.sorted { $0.key < $1.key }.map { JSON.Member(name: $0.key, value: .string($0.value)) }
+            members.append(JSON.Member(name: "__metadata__", value: .object(pairs)))
         }
-        header += try tensors.map { tensor in
-            let end = offset + tensor.shape.reduce(1, *) * DType.f32.size
-            defer { offset = end }
-            let shape = tensor.shape.map(String.init).joined(separator: ",")
-            return try quoted(tensor.name)
-                + ":{\"dtype\":\"F32\",\"shape\":[\(shape)],\"data_offsets\":[\(offset),\(end)]}"
-        }.joined(separator: ",")
-        header += "}"
-        header += String(repeating: " ", count: (8 - header.utf8.count % 8) % 8)
+        var offset = 0
+        for tensor in tensors {
+            let end = offset + tensor.values.count * DType.f32.size
+            let entry: JSON = [
+                "dtype": .string(DType.f32.rawValue), "shape": .array(tensor.shape.map(JSON.integer)),
+                "data_offsets": [.integer(offset), .integer(end)],
+            ]
+            members.append(JSON.Member(name: tensor.name, value: entry))
+            offset = end
+        }
+        var header = JSON.object(members).bytes
+        header += Array(repeating: UInt8(ascii: " "), count: (8 - header.count % 8) % 8)
 
         try writeFile(file) { handle in
-            try handle.write(contentsOf: withUnsafeBytes(of: UInt64(header.utf8.count).littleEndian) { Data($0) })
-            try handle.write(contentsOf: Data(header.utf8))
+            try handle.write(contentsOf: withUnsafeBytes(of: UInt64(header.count).littleEndian) { Data($0) })
+            try handle.write(contentsOf: Data(header))
             // Little-endian float32 is how every supported machine holds it.
             for tensor in tensors {
                 try tensor.values.withUnsafeBytes { bytes in

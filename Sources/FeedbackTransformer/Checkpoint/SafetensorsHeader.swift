@@ -18,9 +18,8 @@ extension SafetensorsError: JSONFailure {
 }
 
 extension JSONReader<SafetensorsError> {
-    /// All of a header.
+    /// All of a header, which begins with {.
     mutating func header() throws(SafetensorsError) -> ([String: Safetensors.Entry], [String: String]) {
-        guard next == UInt8(ascii: "{") else { throw .malformed("its header does not begin with {") }
         var entries: [String: Safetensors.Entry] = [:]
         var metadata: [String: String]?
         try list("{", "}") { reader throws(SafetensorsError) in

@@ -13,8 +13,8 @@ public struct NotFiniteError: Error, Equatable, CustomStringConvertible {
 ///
 /// In this order: the `topK` largest logits are kept; logits are divided by `temperature`; of the resulting
 /// probabilities those are kept that are at least `minP` times the largest (Nguyen et al. 2024), and of these the fewest
-/// largest that together reach `topP` (Holtzman et al. 2020); one is drawn. A
-/// temperature of 0 takes the largest logit, the lowest token among equals.
+/// largest that together reach `topP` (Holtzman et al. 2020); one is drawn. A temperature of 0 takes the largest logit, the
+/// lowest token among equals.
 public struct Sampler: Sendable {
     public let temperature: Double
     public let topK: Int?
@@ -22,7 +22,8 @@ public struct Sampler: Sendable {
     public let minP: Double?
     private var random: RandomSource
 
-    /// Throws on a temperature that is negative or not finite, a `topK` below 1, a `topP` outside (0, 1].
+    /// Throws on a temperature that is negative or not finite, a `topK` below 1, a `topP` outside (0, 1], a `minP`
+    /// outside [0, 1].
     public init(temperature: Double = 1, topK: Int? = nil, topP: Double? = nil, minP: Double? = nil, seed: UInt64 = 0)
         throws(ConfigurationError)
     {

@@ -19,9 +19,7 @@ extension Tokenizer {
     }
 
     /// Of Tiny Shakespeare, on which labml's experiment trains.
-    public static let tinyShakespeare: Tokenizer = {
-        let letters = (0..<26).map { Unicode.Scalar(UInt8(ascii: "A") + $0) }
-        let small = (0..<26).map { Unicode.Scalar(UInt8(ascii: "a") + $0) }
-        return .characters(CharacterTokenizer(characters: Array("\n !$&',-.3:;?".unicodeScalars) + letters + small))
-    }()
+    public static let tinyShakespeare = Tokenizer.characters(
+        CharacterTokenizer(
+            characters: Array("\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz".unicodeScalars)))
 }

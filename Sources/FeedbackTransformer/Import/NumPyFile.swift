@@ -18,9 +18,9 @@ extension ForeignTensor {
         guard let format = Self.formats[String(header.1)] else {
             throw Malformed("has numbers of the type \(header.1); it must be <f4, <f2 or <f8")
         }
-        let lengths = header.3.split(separator: ",").map { Int($0.filter { $0 != " " }) }
-        // One length has a comma behind it: (3,).
-        let shape = (lengths.last.map { $0 == nil } ?? false ? lengths.dropLast() : lengths[...]).compactMap(\.self)
+        let lengths = header.3.split { ", ".contains($0) }
+        let shape = lengths.compactMap { Int($0) }
+        guard shape.count == lengths.count else { throw Malformed("has the impossible shape (\(header.3))") }
         var (count, strides) = (1, shape)
         for (axis, length) in shape.enumerated() {
             strides[axis] = count

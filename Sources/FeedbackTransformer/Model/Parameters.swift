@@ -43,57 +43,48 @@ public struct ParameterTable: Equatable, Sendable {
         let (D, F, V) = (configuration.dModel, configuration.dFF, configuration.vocabulary)
         let (H, K, P) = (configuration.heads, configuration.headSize, configuration.positions)
 
-        func linear(_ outputs: Int, _ inputs: Int) -> (Parameter.Initial, [Int]) {
-            (.uniform(bound: 1 / Double(inputs).squareRoot()), [outputs, inputs])
-        }
-        func bias(_ outputs: Int, inputs: Int) -> (Parameter.Initial, [Int]) {
-            (.uniform(bound: 1 / Double(inputs).squareRoot()), [outputs])
-        }
-
-        add("src_embed.weight", (.normal, [V, D]), decays: true)
-        if configuration.memory == .feedback { add("transformer.weights", (.ones, [configuration.layers + 1])) }
+        add("src_embed.weight", .normal, [V, D], decays: true)
+        if configuration.memory == .feedback { add("transformer.weights", .ones, [configuration.layers + 1]) }
         if configuration.keyValue == .shared {
             // Key and value lie together: one [2D, D] matrix.
-            add("transformer.key.linear.weight", linear(D, D), decays: true)
-            add("transformer.value.linear.weight", linear(D, D), decays: true)
+            addLinear("transformer.key.linear", D, D, hasBias: false)
+            addLinear("transformer.value.linear", D, D, hasBias: false)
         }
-        if configuration.memoryNorm == .layer {
-            add("transformer.norm_memory.weight", (.ones, [D]))
-            add("transformer.norm_memory.bias", (.zeros, [D]))
-        }
+        if configuration.memoryNorm == .layer { addNorm("transformer.norm_memory") }
         for l in 0..<configuration.layers {
             let layer = "transformer.layers.\(l)"
-            add("\(layer).attn.query.linear.weight", linear(D, D), decays: true)
+            addLinear("\(layer).attn.query.linear", D, D, hasBias: false)
             if configuration.keyValue == .perLayer {
-                add("\(layer).attn.key.linear.weight", linear(D, D), decays: true)
-                add("\(layer).attn.value.linear.weight", linear(D, D), decays: true)
-                add("\(layer).attn.value.linear.bias", bias(D, inputs: D))
+                addLinear("\(layer).attn.key.linear", D, D, hasBias: false)
+                addLinear("\(layer).attn.value.linear", D, D)
             }
-            add("\(layer).attn.output.weight", linear(D, D), decays: true)
-            add("\(layer).attn.output.bias", bias(D, inputs: D))
-            add("\(layer).attn.query_pos_bias", (.zeros, [H, K]))
-            add("\(layer).attn.key_pos_embeddings", (.zeros, [P, H, K]))
-            add("\(layer).attn.key_pos_bias", (.positionBias, [P, H]))
-            add("\(layer).norm_self_attn.weight", (.ones, [D]))
-            add("\(layer).norm_self_attn.bias", (.zeros, [D]))
-            add("\(layer).feed_forward.layer1.weight", linear(F, D), decays: true)
-            add("\(layer).feed_forward.layer1.bias", bias(F, inputs: D))
-            add("\(layer).feed_forward.layer2.weight", linear(D, F), decays: true)
-            add("\(layer).feed_forward.layer2.bias", bias(D, inputs: F))
-            add("\(layer).norm_ff.weight", (.ones, [D]))
-            add("\(layer).norm_ff.bias", (.zeros, [D]))
+            addLinear("\(layer).attn.output", D, D)
+            add("\(layer).attn.query_pos_bias", .zeros, [H, K])
+            add("\(layer).attn.key_pos_embeddings", .zeros, [P, H, K])
+            add("\(layer).attn.key_pos_bias", .positionBias, [P, H])
+            addNorm("\(layer).norm_self_attn")
+            addLinear("\(layer).feed_forward.layer1", F, D)
+            addLinear("\(layer).feed_forward.layer2", D, F)
+            addNorm("\(layer).norm_ff")
         }
-        add("transformer.norm.weight", (.ones, [D]))
-        add("transformer.norm.bias", (.zeros, [D]))
-        add("generator.weight", linear(V, D), decays: true)
-        add("generator.bias", bias(V, inputs: D))
+        addNorm("transformer.norm")
+        addLinear("generator", V, D)
     }
 
-    private mutating func add(_ name: String, _ drawn: (initial: Parameter.Initial, shape: [Int]), decays: Bool = false)
-    {
+    private mutating func addLinear(_ name: String, _ outputs: Int, _ inputs: Int, hasBias: Bool = true) {
+        let initial = Parameter.Initial.uniform(bound: 1 / Double(inputs).squareRoot())
+        add("\(name).weight", initial, [outputs, inputs], decays: true)
+        if hasBias { add("\(name).bias", initial, [outputs]) }
+    }
+
+    private mutating func addNorm(_ name: String) {
+        add("\(name).weight", .ones, [configuration.dModel])
+        add("\(name).bias", .zeros, [configuration.dModel])
+    }
+
+    private mutating func add(_ name: String, _ initial: Parameter.Initial, _ shape: [Int], decays: Bool = false) {
         byName[name] = parameters.count
-        parameters.append(
-            Parameter(name: name, shape: drawn.shape, offset: count, initial: drawn.initial, decays: decays))
+        parameters.append(Parameter(name: name, shape: shape, offset: count, initial: initial, decays: decays))
         count += parameters.last!.count
     }
 
@@ -264,10 +255,9 @@ public struct LinearMaps: Sendable {
             guard let first = parameters.map(\.range.lowerBound).min() else { return nil }
             return first..<parameters.map(\.range.upperBound).max()!
         }
-        return [piece(keyValue), piece([generator])].compactMap(\.self)
-            + layers.flatMap { layer in
-                [piece([layer.query], and: [layer.embeddings, layer.positionBias]), piece([layer.inner])]
-                    .compactMap(\.self)
-            }
+        let ofLayers = layers.flatMap { layer in
+            [piece([layer.query], and: [layer.embeddings, layer.positionBias]), piece([layer.inner])]
+        }
+        return ([piece(keyValue), piece([generator])] + ofLayers).compactMap(\.self)
     }
 }

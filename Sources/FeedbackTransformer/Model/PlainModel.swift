@@ -36,7 +36,7 @@ public struct PlainModel {
     /// Reads a token and gives the logits [V] of the next.
     public mutating func step(_ token: Int32) -> [Double] {
         // E1: the embedding.
-        var x = row(Int(token), of: "src_embed.weight", count: model.dModel)
+        var x = row(Int(token), of: "src_embed.weight")
         var outputs = [x]
         for l in 0..<model.layers {
             // E8 and E4: each block adds to what comes in.
@@ -70,7 +70,7 @@ public struct PlainModel {
             // E5: how well each memory, o steps back, fits the query.
             let scores = memories.enumerated().map { index, memory in
                 let row = model.positions - (memories.count - index)  // P − o
-                let offset = self.row(row, of: "\(layer).attn.key_pos_embeddings", count: model.dModel)
+                let offset = self.row(row, of: "\(layer).attn.key_pos_embeddings")
                 let bias = parameters["\(layer).attn.key_pos_bias"]![row * model.heads + head]
                 let dot = columns.reduce(bias) { $0 + (q[$1] + u[$1]) * memory.key[$1] + q[$1] * offset[$1] }
                 return dot / Double(model.headSize).squareRoot()
@@ -122,8 +122,9 @@ public struct PlainModel {
 
     private var zeros: Vector { Array(repeating: 0, count: model.dModel) }
 
-    private func row(_ index: Int, of name: String, count: Int) -> Vector {
-        Array(parameters[name]![index * count..<(index + 1) * count])
+    /// A row [D] of a table.
+    private func row(_ index: Int, of name: String) -> Vector {
+        Array(parameters[name]![index * model.dModel..<(index + 1) * model.dModel])
     }
 
     /// E2, with its gain and shift: γ ∘ (x − mean) / √(var + 1e-5) + β.

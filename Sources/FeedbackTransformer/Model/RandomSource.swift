@@ -6,16 +6,7 @@ public struct RandomSource: Equatable, Sendable {
     /// The generator's whole state, four words, not all zero.
     public private(set) var state: [UInt64]
 
-    public init(seed: UInt64) {
-        var word = seed
-        state = (0..<4).map { _ in
-            word &+= 0x9e37_79b9_7f4a_7c15
-            var mixed = word
-            mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
-            mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
-            return mixed ^ (mixed >> 31)
-        }
-    }
+    public init(seed: UInt64) { state = (0..<4).map { splitMix(seed, $0) } }
 
     /// Continues from a saved state; nil where it is none.
     public init?(state: [UInt64]) {
@@ -62,4 +53,12 @@ public struct RandomSource: Equatable, Sendable {
         let radius = (-2 * log(1 - uniform())).squareRoot()
         return radius * cos(2 * .pi * uniform())
     }
+}
+
+/// SplitMix64 (Steele et al. 2014): the number at an index, from 0, of what it draws from a seed.
+func splitMix(_ seed: UInt64, _ index: UInt64) -> UInt64 {
+    var z = seed &+ 0x9e37_79b9_7f4a_7c15 &* (index &+ 1)
+    z = (z ^ z >> 30) &* 0xbf58_476d_1ce4_e5b9
+    z = (z ^ z >> 27) &* 0x94d0_49bb_1331_11eb
+    return z ^ z >> 31
 }

@@ -114,7 +114,7 @@ extension Tokenizer {
         }
         if let json = try? JSON(parsing: Array(data)), BPETokenizer.isIn(json) {
             do { self = .bpe(try BPETokenizer(json)) } catch {
-                throw TokenizerError.malformed(oneLine("\(file.path) cannot be used: \(error)"))
+                throw TokenizerError.malformed(oneLine("\(file.path) cannot be used: \(error.what)"))
             }
             return
         }

@@ -185,7 +185,7 @@ public struct Vocabulary {
     /// By the character's number: whether it occurs.
     private var characters: [Bool]
     /// Words that are the same to Unicode are one; of their spellings the first counts.
-    private var words: [String: String] = [:]
+    private var words: Set<String> = []
     private var pairs = BPETrainer()
     private let size: Int
 
@@ -216,9 +216,7 @@ public struct Vocabulary {
     }
 
     private mutating func add(_ text: String, rule: WordTokenizer.Rule) {
-        WordTokenizer.forEachWord(of: text, by: rule) { word, _ in
-            if words[word] == nil { words[word] = word }
-        }
+        WordTokenizer.forEachWord(of: text, by: rule) { word, _ in words.insert(word) }
     }
 
     /// Throws where two characters are the same to Unicode, so that a file could not tell them apart: a text that has not been
@@ -227,8 +225,8 @@ public struct Vocabulary {
         switch kind {
         case .characters: .characters(try characterTokenizer())
         case .bytes: .bytes
-        case .words: .words(WordTokenizer(words: words.values.sorted(), rule: .basicEnglish))
-        case .symbols: .words(WordTokenizer(words: words.values.sorted(), rule: .whiteSpace))
+        case .words: .words(WordTokenizer(words: words.sorted(), rule: .basicEnglish))
+        case .symbols: .words(WordTokenizer(words: words.sorted(), rule: .whiteSpace))
         case .bpe: .bpe(pairs.tokenizer(size: size))
         }
     }

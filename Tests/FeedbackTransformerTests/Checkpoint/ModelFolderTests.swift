@@ -43,6 +43,16 @@ import Testing
         #expect(try FileManager.default.contentsOfDirectory(atPath: temporary.url.path) == ["model"])
     }
 
+    /// What fails when the folder is there already does not keep the next one from its place.
+    @Test func savingAgainAfterAFailure() throws {
+        #expect(throws: FileError.self) {
+            try writeFolder(folder, { _ in }, whenThere: { throw FileError("too late") })
+        }
+        try original.save(to: folder)
+        #expect(try FileManager.default.contentsOfDirectory(atPath: temporary.url.path) == ["model"])
+        #expect(try ModelFolder(contentsOf: folder).tokenizer == original.tokenizer)
+    }
+
     @Test(arguments: ["config.json", "model.safetensors", "tokenizer.json"])
     func missingEmptyAndTruncatedFilesAreRefused(name: String) throws {
         let file = folder.appending(path: name)

@@ -74,11 +74,10 @@ func safetensors(_ header: String, data: Int = 0, length: UInt64? = nil) -> Data
 
     /// Tensors without values, in any order: they begin where others do.
     @Test func emptyTensorsAreRead() throws {
-        let header = [
-            "a": "[1],\"data_offsets\":[0,4]", "z": "[0],\"data_offsets\":[0,0]", "b": "[2,0],\"data_offsets\":[4,4]",
-        ]
-        .map { "\"\($0)\":{\"dtype\":\"F32\",\"shape\":\($1)}" }.joined(separator: ",")
-        let file = try Safetensors(data: safetensors("{\(header)}", data: 4))
+        let file = try Safetensors(
+            data: Self.file(
+                Self.tensor(), Self.tensor("z", shape: "[0]", offsets: "[0,0]"),
+                Self.tensor("b", shape: "[2,0]", offsets: "[4,4]")))
         #expect(try file.floats("a").count == 1 && file.floats("z").isEmpty && file.floats("b", shape: [2, 0]).isEmpty)
     }
 
@@ -95,57 +94,36 @@ func safetensors(_ header: String, data: Int = 0, length: UInt64? = nil) -> Data
         ("metadata twice", safetensors("{\"__metadata__\":{},\"__metadata__\":{}}")),
         ("metadata key twice", safetensors("{\"__metadata__\":{\"a\":\"1\",\"a\":\"1\"}}")),
         ("metadata number", safetensors("{\"__metadata__\":{\"a\":1}}")),
-        (
-            "name twice",
-            tensor(
-                [
-                    "\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}",
-                    "\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}",
-                ], 8)
-        ),
-        ("unknown field", entry("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"x\":1", 4)),
-        ("field twice", entry("\"dtype\":\"F32\",\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]", 4)),
-        ("no dtype", entry("\"shape\":[1],\"data_offsets\":[0,4]", 4)),
-        ("no shape", entry("\"dtype\":\"F32\",\"data_offsets\":[0,4]", 4)),
-        ("no offsets", entry("\"dtype\":\"F32\",\"shape\":[1]", 4)),
-        ("unknown type", entry("\"dtype\":\"F33\",\"shape\":[1],\"data_offsets\":[0,4]", 4)),
-        ("three offsets", entry("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4,4]", 4)),
-        ("backward", entry("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,0]", 4)),
-        ("negative", entry("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[-4,0]", 4)),
-        ("fraction", entry("\"dtype\":\"F32\",\"shape\":[1.0],\"data_offsets\":[0,4]", 4)),
-        ("exponent", entry("\"dtype\":\"F32\",\"shape\":[1e0],\"data_offsets\":[0,4]", 4)),
-        ("leading zero", entry("\"dtype\":\"F32\",\"shape\":[01],\"data_offsets\":[0,4]", 4)),
-        ("beyond an integer", entry("\"dtype\":\"F32\",\"shape\":[99999999999999999999],\"data_offsets\":[0,4]", 4)),
-        ("too small", entry("\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]", 4)),
-        ("too large", entry("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,8]", 8)),
-        ("overflowing shape", entry("\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,4]", 4)),
-        (
-            "overflowing to zero",
-            entry("\"dtype\":\"F32\",\"shape\":[9223372036854775807,2,0],\"data_offsets\":[0,0]", 0)
-        ),
-        ("beyond the data", entry("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]", 3)),
-        ("hole before", entry("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]", 8)),
-        (
-            "overlap",
-            tensor(
-                [
-                    "\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}",
-                    "\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}",
-                ], 8)
-        ),
-        (
-            "hole between",
-            tensor(
-                [
-                    "\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}",
-                    "\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[8,12]}",
-                ], 12)
-        ),
+        ("name twice", file(tensor(), tensor(offsets: "[4,8]"), data: 8)),
+        ("unknown field", file(tensor(more: #","x":1"#))), ("field twice", file(tensor(more: #","dtype":"F32""#))),
+        ("no dtype", file(tensor(dtype: nil))), ("no shape", file(tensor(shape: nil))),
+        ("no offsets", file(tensor(offsets: nil))), ("unknown type", file(tensor(dtype: "F33"))),
+        ("three offsets", file(tensor(offsets: "[0,4,4]"))), ("backward", file(tensor(offsets: "[4,0]"))),
+        ("negative", file(tensor(offsets: "[-4,0]"))), ("fraction", file(tensor(shape: "[1.0]"))),
+        ("exponent", file(tensor(shape: "[1e0]"))), ("leading zero", file(tensor(shape: "[01]"))),
+        ("beyond an integer", file(tensor(shape: "[99999999999999999999]"))),
+        ("too small", file(tensor(shape: "[2]"))), ("too large", file(tensor(offsets: "[0,8]"), data: 8)),
+        ("overflowing shape", file(tensor(shape: "[4294967296,4294967296]"))),
+        ("overflowing to zero", file(tensor(shape: "[9223372036854775807,2,0]", offsets: "[0,0]"), data: 0)),
+        ("beyond the data", file(tensor(), data: 3)), ("hole before", file(tensor(offsets: "[4,8]"), data: 8)),
+        ("overlap", file(tensor(shape: "[2]", offsets: "[0,8]"), tensor("b", offsets: "[4,8]"), data: 8)),
+        ("hole between", file(tensor(), tensor("b", offsets: "[8,12]"), data: 12)),
         ("not UTF-8", Data([5, 0, 0, 0, 0, 0, 0, 0]) + Data([0x7b, 0x22, 0xff, 0x22, 0x7d])),
     ]
-    private static func entry(_ fields: String, _ data: Int) -> Data { safetensors("{\"a\":{\(fields)}}", data: data) }
-    private static func tensor(_ entries: [String], _ data: Int) -> Data {
-        safetensors("{\(entries.joined(separator: ","))}", data: data)
+
+    /// A tensor as a header has it; without the fields that are nil.
+    private static func tensor(
+        _ name: String = "a", dtype: String? = "F32", shape: String? = "[1]", offsets: String? = "[0,4]",
+        more: String = ""
+    ) -> String {
+        let fields = [
+            dtype.map { #""dtype":"\#($0)""# }, shape.map { #""shape":\#($0)"# },
+            offsets.map { #""data_offsets":\#($0)"# },
+        ]
+        return #""\#(name)":{\#(fields.compactMap(\.self).joined(separator: ","))\#(more)}"#
+    }
+    private static func file(_ tensors: String..., data: Int = 4) -> Data {
+        safetensors("{\(tensors.joined(separator: ","))}", data: data)
     }
 
     @Test(arguments: malformed.indices) func malformedFilesAreRefused(index: Int) {

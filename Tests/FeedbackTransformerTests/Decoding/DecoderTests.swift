@@ -15,6 +15,14 @@ import Testing
 
     private func largest(_ logits: [Float]) -> Int32 { Int32(logits.firstIndex(of: logits.max()!)!) }
 
+    /// The logits after every one of some tokens, decoded alone.
+    private func logits(_ decoder: Decoder, _ tokens: [Int32]) -> [[Float]] {
+        let sequence = decoder.makeSequence()
+        return tokens.map { decoder.step([sequence], tokens: [$0])[0] }
+    }
+
+    private func largestError(_ a: [Float], _ b: [Float]) -> Float { zip(a, b).map { abs($0 - $1) }.max()! }
+
     /// Decodes a prompt and then greedily on; the logits after every token, and all tokens.
     private func decode(
         _ decoder: Decoder, _ prompt: [Int32], more: Int
@@ -48,7 +56,7 @@ import Testing
                 let (logits, tokens) = decode(decoder, prompt, more: 8)
                 let expected = recompute(model, tokens, window: window)
                 for (t, pair) in zip(logits, expected).enumerated() {
-                    let error = zip(pair.0, pair.1).map { abs($0 - $1) }.max()!
+                    let error = largestError(pair.0, pair.1)
                     #expect(
                         error <= 1e-4, "step \(t) of a prompt of \(prompt.count), window \(window): off by \(error)")
                     if t + 1 >= prompt.count && t + 1 < tokens.count {
@@ -64,11 +72,7 @@ import Testing
         let model = wiring.model()
         var random = RandomSource(seed: 9)
         let texts = (0..<7).map { _ in (0..<1 + random.below(90)).map { _ in Int32(random.below(11)) } }
-        let single = texts.map { text in
-            let decoder = Decoder(model, memoryWindow: 20)
-            let sequence = decoder.makeSequence()
-            return text.map { decoder.step([sequence], tokens: [$0])[0] }
-        }
+        let single = texts.map { logits(Decoder(model, memoryWindow: 20), $0) }
         let decoder = Decoder(model, memoryWindow: 20)
         var running: [(text: Int, sequence: any DecodingSequence)] = []
         var waiting = Array(texts.indices)
@@ -79,7 +83,7 @@ import Testing
             let logits = decoder.step(
                 running.map(\.sequence), tokens: running.map { texts[$0.text][$0.sequence.length] })
             for (pair, own) in zip(running, logits) {
-                let error = zip(own, single[pair.text][pair.sequence.length - 1]).map { abs($0 - $1) }.max()!
+                let error = largestError(own, single[pair.text][pair.sequence.length - 1])
                 #expect(error <= 1e-4, "text \(pair.text) step \(pair.sequence.length): off by \(error)")
             }
             running.removeAll { $0.sequence.length == texts[$0.text].count }
@@ -91,11 +95,8 @@ import Testing
         let wiring = Wiring(layers: 1, dModel: 8, vocabulary: 5, positions: 32)
         let model = wiring.model()
         let tokens = (0..<700).map { Int32(($0 * $0) % 5) }
-        let decoder = Decoder(model)
-        let sequence = decoder.makeSequence()
-        let logits = tokens.map { decoder.step([sequence], tokens: [$0])[0] }
         let expected = recompute(model, tokens, window: 32)
-        let errors = zip(logits, expected).map { own, all in zip(own, all).map { abs($0 - $1) }.max()! }
+        let errors = zip(logits(Decoder(model), tokens), expected).map { largestError($0, $1) }
         #expect(errors.max()! <= 1e-4, "off first at step \(errors.firstIndex { $0 > 1e-4 } ?? -1)")
     }
 
@@ -115,10 +116,7 @@ import Testing
             Decoder(model, memoryWindow: 20),
             Decoder(model, memoryWindow: 20, precision: precision, threads: 1, portable: portable),
         ]
-        let logits = decoders.map { decoder in
-            let sequence = decoder.makeSequence()
-            return tokens.flatMap { decoder.step([sequence], tokens: [$0])[0] }
-        }
+        let logits = decoders.map { Array(self.logits($0, tokens).joined()) }
         let error = zip(logits[0], logits[1]).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) }.squareRoot()
         let norm = logits[0].reduce(0) { $0 + $1 * $1 }.squareRoot()
         #expect(error / norm <= 0.03 && error > 0, "off by \(error / norm) of the logits' norm")
@@ -136,11 +134,7 @@ import Testing
         let model = wide.model()
         var random = RandomSource(seed: 31)
         let texts = (0..<9).map { _ in (0..<1 + random.below(30)).map { _ in Int32(random.below(11)) } }
-        let single = texts.map { text in
-            let decoder = Decoder(model, memoryWindow: 7, precision: precision)
-            let sequence = decoder.makeSequence()
-            return text.map { decoder.step([sequence], tokens: [$0])[0] }
-        }
+        let single = texts.map { logits(Decoder(model, memoryWindow: 7, precision: precision), $0) }
         for threads in 1...3 {
             let decoder = Decoder(model, memoryWindow: 7, precision: precision, threads: threads)
             let sequences = texts.map { _ in decoder.makeSequence() }

@@ -5,19 +5,21 @@ import Testing
 @Suite struct TextGeneratorTests {
     private let folder: ModelFolder
 
-    init() throws {
-        let tokenizer = try Tokenizer(.characters, text: "abcde \n")
+    init() throws { folder = try Self.folder(.characters, "abcde \n") }
+
+    private static func folder(_ kind: Tokenizer.Kind, _ text: String) throws -> ModelFolder {
+        let tokenizer = try Tokenizer(kind, text: text)
         let wiring = Wiring(dModel: 12, vocabulary: tokenizer.vocabularySize, positions: 64)
-        folder = ModelFolder(model: wiring.model(), tokenizer: tokenizer)
+        return ModelFolder(model: wiring.model(), tokenizer: tokenizer)
     }
 
     private func pieces(
-        _ prompt: String = "ab", maxTokens: Int = 60, temperature: Double = 1, stops: [String] = []
+        _ prompt: String = "ab", of folder: ModelFolder? = nil, maxTokens: Int = 60, temperature: Double = 1,
+        seed: UInt64 = 3, stops: [String] = []
     ) throws -> [String] {
         var generator = try TextGenerator(
-            folder, on: CPUBackend(), prompt: prompt, maxTokens: maxTokens,
-            sampler: Sampler(temperature: temperature, seed: 3),
-            stops: stops)
+            folder ?? self.folder, on: CPUBackend(), prompt: prompt, maxTokens: maxTokens,
+            sampler: Sampler(temperature: temperature, seed: seed), stops: stops)
         var pieces: [String] = []
         while let piece = try generator.next() { pieces.append(piece) }
         #expect(try generator.next() == nil)
@@ -71,26 +73,15 @@ import Testing
         #expect(throws: ConfigurationError.self) { try pieces(stops: [""]) }
     }
 
-    private func folder(_ kind: Tokenizer.Kind, _ text: String) throws -> ModelFolder {
-        let tokenizer = try Tokenizer(kind, text: text)
-        let wiring = Wiring(dModel: 12, vocabulary: tokenizer.vocabularySize, positions: 64)
-        return ModelFolder(model: wiring.model(), tokenizer: tokenizer)
-    }
-
     /// Whatever bytes come, and wherever a stop lies among them, the pieces are whole characters and together what all the
     /// bytes make. The model's bytes are hardly ever UTF-8: its bias is turned to those of a few characters.
     @Test(arguments: 0..<40) func streamedBytesNeverBreakACharacter(seed: UInt64) throws {
-        var folder = try folder(.bytes, "")
+        var folder = try Self.folder(.bytes, "")
         var bias = Array(repeating: Float(-40), count: 256)
         for byte in "aé€😀".utf8 { bias[Int(byte)] = 0 }
         folder.model.parameters["generator.bias"] = bias
         func pieces(stops: [String]) throws -> [String] {
-            var generator = try TextGenerator(
-                folder, on: CPUBackend(), prompt: "a", maxTokens: 60, sampler: Sampler(temperature: 8, seed: seed),
-                stops: stops)
-            var pieces: [String] = []
-            while let piece = try generator.next() { pieces.append(piece) }
-            return pieces
+            try self.pieces("a", of: folder, temperature: 8, seed: seed, stops: stops)
         }
         var tokens: [Int32] = []
         var sampler = try Sampler(temperature: 8, seed: seed)
@@ -110,13 +101,9 @@ import Testing
     }
 
     @Test func wordsComeWithTheSpacesBetween() throws {
-        let folder = try folder(.words, "the cat sat on a mat.")
+        let folder = try Self.folder(.words, "the cat sat on a mat.")
         func text(_ prompt: String) throws -> [String] {
-            var generator = try TextGenerator(
-                folder, on: CPUBackend(), prompt: prompt, maxTokens: 3, sampler: Sampler(seed: 1))
-            var pieces: [String] = []
-            while let piece = try generator.next() { pieces.append(piece) }
-            return pieces
+            try self.pieces(prompt, of: folder, maxTokens: 3, seed: 1)
         }
         let pieces = try text("The cat")
         #expect(pieces.count == 3 && pieces.allSatisfy { $0.hasPrefix(" ") && !$0.dropFirst().contains(" ") })

@@ -28,14 +28,15 @@ import Testing
     }
 
     private func write(
-        _ name: String, _ shape: [Int], _ values: [Float], isTransposed: Bool = false, version: UInt8 = 1
+        _ name: String, _ shape: [Int], _ values: [Float], isTransposed: Bool = false, version: UInt8 = 1,
+        lengths: String? = nil
     ) throws {
         var values = values
         if isTransposed {
             let (rows, columns) = (shape[0], shape[1])
             values = (0..<values.count).map { values[$0 % rows * columns + $0 / rows] }
         }
-        let lengths = shape.map(String.init).joined(separator: ", ") + (shape.count == 1 ? "," : "")
+        let lengths = lengths ?? shape.map(String.init).joined(separator: ", ") + (shape.count == 1 ? "," : "")
         let header =
             "{'descr': '<f4', 'fortran_order': \(isTransposed ? "True" : "False"), 'shape': (\(lengths)), }     \n"
         let length = little((header.utf8.count, version == 1 ? 2 : 4))
@@ -84,6 +85,8 @@ import Testing
         let good = try Data(contentsOf: place.file(name))
         try write(name, [5], [1, 2, 3, 4])
         #expect(refusal().contains("which do not fill its shape [5]"))
+        try write(name, [5], [1, 2, 3, 4, 5], lengths: "99999999999999999999, 5")
+        #expect(refusal().contains("impossible shape"))
         try write(name, [2], [1, 2])
         #expect(refusal().contains("generator.bias is [2] and must be [5]"))
         try write(name, [5], [1, 2, 3, 4, .infinity])

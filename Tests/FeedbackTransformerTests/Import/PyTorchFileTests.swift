@@ -64,11 +64,8 @@ import Testing
         let place = try TemporaryFolder()
         var tensors = Wiring(dModel: 8).model().parameters.tensors()
         change(&tensors)
-        try Safetensors.write(tensors, to: place.file("file"))
-        let error = #expect(throws: FileError.self) { try FeedbackModel(labml: place.file("file")) }
-        let message = error?.description ?? ""
-        #expect(message.hasPrefix("\(place.file("file").path): ") && !message.contains("\n"))
-        return message
+        try Safetensors.write(tensors, to: place.file("file.pt"))
+        return try place.refusal()
     }
 
     @Test func allThatDoesNotFitIsNamedAtOnce() throws {
@@ -102,5 +99,18 @@ import Testing
                 tensors[0] = .init(
                     name: tensors[0].name, shape: tensors[0].shape, values: [.nan] + tensors[0].values.dropFirst())
             }.contains("src_embed.weight has values that are not finite"))
+    }
+}
+
+extension TemporaryFolder {
+    /// What is said of the only file, a checkpoint that cannot be used: one line, and nothing else has happened.
+    func refusal() throws -> String {
+        let checkpoint = file("file.pt")
+        let error = #expect(throws: FileError.self) { try FeedbackModel(labml: checkpoint) }
+        let message = error?.description ?? ""
+        #expect(
+            message.hasPrefix("\(checkpoint.path): ") && message.count < 1100 && !message.contains("\n"), "\(message)")
+        #expect(try FileManager.default.contentsOfDirectory(atPath: url.path) == ["file.pt"])
+        return message
     }
 }

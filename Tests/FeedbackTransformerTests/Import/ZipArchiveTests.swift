@@ -11,13 +11,7 @@ import Testing
 
     init() throws { place = try TemporaryFolder() }
 
-    private func refusal() throws -> String {
-        let error = #expect(throws: FileError.self) { try FeedbackModel(labml: file) }
-        let message = error?.description ?? ""
-        #expect(message.hasPrefix("\(file.path): ") && message.count < 1100 && !message.contains("\n"), "\(message)")
-        #expect(try FileManager.default.contentsOfDirectory(atPath: place.url.path) == ["file.pt"])
-        return message
-    }
+    private func refusal() throws -> String { try place.refusal() }
 
     private func zip(_ entries: [(String, [UInt8])]) throws -> [UInt8] {
         try writeFile(file) { handle in

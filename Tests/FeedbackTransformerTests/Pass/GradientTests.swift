@@ -69,15 +69,11 @@ import Testing
         }
     }
 
-    private func expectAgreement(_ wiring: Wiring, _ size: Wiring, _ precision: Precision) throws {
-        var wiring = wiring
-        (wiring.steps, wiring.batch, wiring.layers, wiring.positions) = (
-            size.steps, size.batch, size.layers, size.positions
-        )
-        (wiring.dModel, wiring.heads, wiring.dFF, wiring.vocabulary) = (
-            size.dModel, size.heads, size.dFF, size.vocabulary
-        )
-        if wiring.window != nil { wiring.window = max(1, size.steps * 2 / 3) }
+    private func expectAgreement(_ kind: Wiring, _ size: Wiring, _ precision: Precision) throws {
+        var wiring = size
+        (wiring.memory, wiring.keyValue) = (kind.memory, kind.keyValue)
+        (wiring.norm, wiring.carry) = (kind.norm, kind.carry)
+        if kind.window != nil { wiring.window = max(1, size.steps * 2 / 3) }
         let exact = wiring.parameters(ReferenceExecutor())
         let fast = ParameterStore(exact.table, executor: CPUExecutor())
         if precision == .bfloat16 {

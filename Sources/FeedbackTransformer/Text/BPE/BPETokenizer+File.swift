@@ -5,12 +5,6 @@
 // over: what marks a text's beginning (`post_processor`), and how places in it are told.
 
 extension BPETokenizer {
-    /// What a file has that is not known here, or that cannot be.
-    struct Refusal: Error, CustomStringConvertible {
-        let description: String
-        init(_ description: String) { self.description = description }
-    }
-
     /// Whether a file is of byte-level BPE, rather than one of a kind of this package's own, which has neither merges nor a split.
     static func isIn(_ file: JSON) -> Bool {
         guard let model = file["model"], model["type"]?.text ?? "BPE" == "BPE", model["merges"] != nil else {
@@ -80,11 +74,12 @@ extension BPETokenizer {
     private static let mostAdded = 1 << 12
     private static let byteOfCharacter = Dictionary(uniqueKeysWithValues: zip(byteCharacters, UInt8(0)...255))
 
-    init(_ file: JSON) throws(Refusal) {
+    init(_ file: JSON) throws(Malformed) {
         for (name, known) in [("normalizer", "no normalizer"), ("truncation", "none"), ("padding", "none")] {
             try Self.check(file[name], [.null], "\(name) \(Self.name(file[name]))", known)
         }
-        try Self.checkDecoder(file["decoder"])
+        let decoder = Self.name(file["decoder"])
+        guard decoder == "ByteLevel" else { throw Self.unknown("decoder \(decoder)") }
         try Self.checkPostProcessor(file["post_processor"] ?? .null)
         let model = file["model"] ?? .null
         for (name, known) in [
@@ -98,7 +93,7 @@ extension BPETokenizer {
         switch model["ignore_merges"] {
         case nil, .null?, .bool(false)?: break
         case .bool(true)?: takesWholeWords = true
-        default: throw Refusal("its model's ignore_merges is neither true nor false")
+        default: throw Malformed("its model's ignore_merges is neither true nor false")
         }
         self.init(
             tokens: tokens, merges: merges, split: split, added: added, special: special,
@@ -107,36 +102,30 @@ extension BPETokenizer {
 
     private static func name(_ stage: JSON?) -> String { stage?["type"]?.text ?? stage?.kind ?? "none" }
 
-    private static func check(_ value: JSON?, _ known: [JSON], _ name: String, _ needed: String) throws(Refusal) {
-        if let value, !known.contains(value) {
-            throw Refusal("its \(name) is not known here; \(needed) is, as in GPT-2's")
-        }
+    private static func check(_ value: JSON?, _ known: [JSON], _ name: String, _ needed: String) throws(Malformed) {
+        if let value, !known.contains(value) { throw unknown(name, needed) }
     }
 
-    private static func checkDecoder(_ decoder: JSON?) throws(Refusal) {
-        guard decoder?["type"]?.text == "ByteLevel" else {
-            throw Refusal("its decoder \(name(decoder)) is not known here; ByteLevel is, as in GPT-2's")
-        }
+    private static func unknown(_ what: String, _ known: String = "ByteLevel") -> Malformed {
+        Malformed("its \(what) is not known here; \(known) is, as in GPT-2's")
     }
 
     /// What it adds around a text is none of the text's tokens.
-    private static func checkPostProcessor(_ stage: JSON) throws(Refusal) {
+    private static func checkPostProcessor(_ stage: JSON) throws(Malformed) {
         let stages = name(stage) == "Sequence" ? stage["processors"]?.elements ?? [] : stage == .null ? [] : [stage]
         if let unknown = stages.first(where: { !["ByteLevel", "TemplateProcessing"].contains(name($0)) }) {
-            throw Refusal("its post_processor \(name(unknown)) is not known here; ByteLevel is, as in GPT-2's")
+            throw Self.unknown("post_processor \(name(unknown))")
         }
     }
 
-    private static func split(_ stage: JSON) throws(Refusal) -> WordSplit {
-        func byteLevel(_ stage: JSON?, usesPattern: Bool) throws(Refusal) {
-            guard let stage, stage["type"]?.text == "ByteLevel" else {
-                throw Refusal("its pre_tokenizer \(name(stage)) is not known here; ByteLevel is, as in GPT-2's")
-            }
+    private static func split(_ stage: JSON) throws(Malformed) -> WordSplit {
+        func byteLevel(_ stage: JSON, usesPattern: Bool) throws(Malformed) {
+            guard name(stage) == "ByteLevel" else { throw unknown("pre_tokenizer \(name(stage))") }
             guard stage["add_prefix_space"] == .bool(false) else {
-                throw Refusal("its pre_tokenizer has add_prefix_space, which is not known here")
+                throw Malformed("its pre_tokenizer has add_prefix_space, which is not known here")
             }
             guard stage["use_regex"] ?? true == .bool(usesPattern) else {
-                throw Refusal(
+                throw Malformed(
                     usesPattern
                         ? "its pre_tokenizer does not split a text (use_regex is false)"
                         : "its pre_tokenizer splits a text twice")
@@ -148,16 +137,16 @@ extension BPETokenizer {
         }
         let stages = stage["pretokenizers"]?.elements ?? []
         guard stages.count == 2, stages[0]["type"]?.text == "Split" else {
-            throw Refusal(
+            throw Malformed(
                 "its pre_tokenizer is not known here (\(stages.map { name($0) }.joined(separator: ", "))); Split and "
                     + "ByteLevel are, as in Llama 3's")
         }
         let pattern = stages[0]["pattern"]?["Regex"]?.text
         guard let split = WordSplit.allCases.first(where: { $0.pattern == pattern }) else {
-            throw Refusal("its pattern is not known here, only GPT-2's and Llama 3's: \(pattern ?? "none")")
+            throw Malformed("its pattern is not known here, only GPT-2's and Llama 3's: \(pattern ?? "none")")
         }
         guard stages[0]["behavior"] == "Isolated", stages[0]["invert"] == false else {
-            throw Refusal("its Split is not known here; Isolated is, not inverted, as in Llama 3's")
+            throw Malformed("its Split is not known here; Isolated is, not inverted, as in Llama 3's")
         }
         try byteLevel(stages[1], usesPattern: false)
         return split
@@ -165,20 +154,20 @@ extension BPETokenizer {
 
     private static func tokens(
         _ vocabulary: JSON?, added list: JSON
-    ) throws(Refusal) -> (tokens: [[UInt8]], added: [Int32], special: Set<Int32>) {
+    ) throws(Malformed) -> (tokens: [[UInt8]], added: [Int32], special: Set<Int32>) {
         guard case .object(let members)? = vocabulary, let entries = list.elements else {
-            throw Refusal("its vocabulary is not an object, or its added tokens are no list")
+            throw Malformed("its vocabulary is not an object, or its added tokens are no list")
         }
         let most = members.count + entries.count
-        guard most <= mostTokens else { throw Refusal("it has \(most) tokens; \(mostTokens) is the most") }
+        guard most <= mostTokens else { throw Malformed("it has \(most) tokens; \(mostTokens) is the most") }
         guard entries.count <= mostAdded else {
-            throw Refusal("it has \(entries.count) added tokens; \(mostAdded) is the most")
+            throw Malformed("it has \(entries.count) added tokens; \(mostAdded) is the most")
         }
         var texts = [[UInt8]](repeating: [], count: most)
         var (added, special): ([Int32], Set<Int32>) = ([], [])
         for entry in entries {
             let (token, text) = try addedToken(entry, below: most)
-            guard texts[token].isEmpty else { throw Refusal("its added tokens have the token \(token) twice") }
+            guard texts[token].isEmpty else { throw Malformed("its added tokens have the token \(token) twice") }
             texts[token] = Array(text.utf8)
             added.append(Int32(token))
             if entry["special"] == true { special.insert(Int32(token)) }
@@ -186,47 +175,48 @@ extension BPETokenizer {
         let isAdded = Set(added)
         for member in members {
             guard case .integer(let token) = member.value, texts.indices.contains(token), !member.name.isEmpty else {
-                throw Refusal("\(member.name.debugDescription) has no token from 0 to \(most - 1)")
+                throw Malformed("\(member.name.debugDescription) has no token from 0 to \(most - 1)")
             }
             if isAdded.contains(Int32(token)), texts[token].elementsEqual(member.name.utf8) { continue }
-            guard texts[token].isEmpty else { throw Refusal("its vocabulary has the token \(token) twice") }
+            guard texts[token].isEmpty else { throw Malformed("its vocabulary has the token \(token) twice") }
             for character in member.name.unicodeScalars {
                 guard let byte = byteOfCharacter[character] else {
-                    throw Refusal("its token \(member.name.debugDescription) is not of characters that stand for bytes")
+                    throw Malformed(
+                        "its token \(member.name.debugDescription) is not of characters that stand for bytes")
                 }
                 texts[token].append(byte)
             }
         }
         while texts.last?.isEmpty == true { texts.removeLast() }
-        if let gap = texts.firstIndex(of: []) { throw Refusal("it has no token \(gap)") }
+        if let gap = texts.firstIndex(of: []) { throw Malformed("it has no token \(gap)") }
         let own = texts.enumerated().filter { !isAdded.contains(Int32($0.offset)) }.map(\.element)
         guard Set(own).count == own.count, Set(added.map { texts[Int($0)] }).count == added.count else {
-            throw Refusal("two of its tokens have the same text")
+            throw Malformed("two of its tokens have the same text")
         }
         let bytes = Set(own.filter { $0.count == 1 }.map { $0[0] })
         if let missing = (UInt8(0)...255).first(where: { !bytes.contains($0) }) {
-            throw Refusal("it has no token for the byte \(missing), so not every text can be encoded")
+            throw Malformed("it has no token for the byte \(missing), so not every text can be encoded")
         }
         return (texts, added, special)
     }
 
-    private static func addedToken(_ entry: JSON, below most: Int) throws(Refusal) -> (token: Int, text: String) {
+    private static func addedToken(_ entry: JSON, below most: Int) throws(Malformed) -> (token: Int, text: String) {
         guard case .integer(let token)? = entry["id"], (0..<most).contains(token),
             let text = entry["content"]?.text, !text.isEmpty
-        else { throw Refusal("an added token has no text, or no number from 0 to \(most - 1)") }
+        else { throw Malformed("an added token has no text, or no number from 0 to \(most - 1)") }
         for name in ["lstrip", "rstrip", "single_word"] where entry[name] ?? false != .bool(false) {
-            throw Refusal("its added token \(text.debugDescription) has \(name), which is not known here")
+            throw Malformed("its added token \(text.debugDescription) has \(name), which is not known here")
         }
         guard !text.unicodeScalars.contains(where: \.properties.isWhitespace) else {
-            throw Refusal("its added token \(text.debugDescription) has white space, which is not known here")
+            throw Malformed("its added token \(text.debugDescription) has white space, which is not known here")
         }
         return (token, text)
     }
 
     private static func merges(
         _ list: JSON?, _ tokens: [[UInt8]], added: Set<Int32>
-    ) throws(Refusal) -> [Merge] {
-        guard let list = list?.elements else { throw Refusal("its merges are no list") }
+    ) throws(Malformed) -> [Merge] {
+        guard let list = list?.elements else { throw Malformed("its merges are no list") }
         var numbers: [[UInt8]: Int32] = [:]
         for (token, text) in tokens.enumerated() where !added.contains(Int32(token)) { numbers[text] = Int32(token) }
         func bytes(_ text: some StringProtocol) -> [UInt8]? {
@@ -241,9 +231,9 @@ extension BPETokenizer {
                 ?? entry.elements?.map { $0.text.flatMap { bytes($0) } } ?? []
             guard parts.count == 2, let (left, right) = parts[0].flatMap({ left in parts[1].map { (left, $0) } }),
                 let leftToken = numbers[left], let rightToken = numbers[right], let result = numbers[left + right]
-            else { throw Refusal("its merge \(index) is not of two tokens that make a third") }
+            else { throw Malformed("its merge \(index) is not of two tokens that make a third") }
             guard pairs.insert(Merge.pair(leftToken, rightToken)).inserted else {
-                throw Refusal("its merge \(index) is there twice")
+                throw Malformed("its merge \(index) is there twice")
             }
             merges.append(Merge(left: leftToken, right: rightToken, result: result))
         }

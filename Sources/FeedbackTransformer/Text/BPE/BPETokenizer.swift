@@ -2,7 +2,7 @@
 /// and pairs of neighbours are merged, always the one whose merge was learned first, until none is left that was learned.
 ///
 /// Every text can be encoded, and is what decoding gives back.
-public struct BPETokenizer: Sendable {
+public struct BPETokenizer: Equatable, Sendable {
     /// Two neighbouring tokens, and the one that they become.
     public struct Merge: Equatable, Sendable {
         public let left, right, result: Int32
@@ -26,7 +26,7 @@ public struct BPETokenizer: Sendable {
     public let takesWholeWords: Bool
 
     private let ranks: [UInt64: Rank]
-    private struct Rank {
+    private struct Rank: Equatable {
         let rank, result: Int32
     }
     /// By byte.
@@ -118,13 +118,12 @@ public struct BPETokenizer: Sendable {
         // The neighbours that are left; a token that was merged into the one before is −1.
         var before = Array(-1..<tokens.count - 1)
         var after = Array(1...tokens.count)
-        var heap = Heap<Candidate>()
         func candidate(_ at: Int) -> Candidate? {
             guard at >= 0, after[at] < tokens.count else { return nil }
             let pair = Merge.pair(tokens[at], tokens[after[at]])
             return ranks[pair].map { Candidate(rank: $0.rank, at: at, pair: pair) }
         }
-        heap = Heap(tokens.indices.compactMap(candidate))
+        var heap = Heap(tokens.indices.compactMap(candidate))
         while let next = heap.popFirst() {
             let at = next.at
             guard tokens[at] >= 0, let now = candidate(at), now.pair == next.pair else { continue }
@@ -138,13 +137,6 @@ public struct BPETokenizer: Sendable {
             }
         }
         return tokens.filter { $0 >= 0 }
-    }
-}
-
-extension BPETokenizer: Equatable {
-    public static func == (a: BPETokenizer, b: BPETokenizer) -> Bool {
-        a.tokens == b.tokens && a.merges == b.merges && a.split == b.split && a.added == b.added
-            && a.special == b.special && a.takesWholeWords == b.takesWholeWords
     }
 }
 

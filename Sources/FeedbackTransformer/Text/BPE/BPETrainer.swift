@@ -47,7 +47,7 @@ private struct Merger {
     private var numbers: [UInt64: Int] = [:]
     private var pairCounts: [Int] = []
     private var pairWords: [[Int32]] = []
-    private var heap = Heap<Common>()
+    private var heap = Heap<Common>([])
     private var grown: Set<Int> = []
     private var pairs: [UInt64] = []
 
