@@ -5,10 +5,6 @@ import Testing
 
 /// What hostile or unlucky use found: nothing is lost, and nothing is taken for something else.
 @Suite struct NothingLostTests {
-    private func evaluation(_ outcome: Outcome) throws -> [String: Any] {
-        try #require(try JSONSerialization.jsonObject(with: Data(outcome.output.utf8)) as? [String: Any])
-    }
-
     /// A checkpoint, a link to one, and its run mean the same run, and so the same data; figures say which.
     @Test func aCheckpointKnowsItsRun() throws {
         let place = try Workplace()
@@ -16,7 +12,7 @@ import Testing
         let checkpoint = trained.output.trimmingCharacters(in: .newlines)
         let text = place.url.appending(path: "text.txt").resolvingSymlinksInPath().path
         for model in [checkpoint, "run/checkpoints/last", "run"] {
-            let figures = try evaluation(try place.run(["evaluate", model, "--json"]))
+            let figures = try place.run(["evaluate", model, "--json"]).object
             #expect(figures["data"] as? String == text && figures["split"] as? String == "validation")
         }
         try Data("layers: nonsense".utf8).write(to: place.url.appending(path: "run/config.yaml"))
@@ -31,14 +27,7 @@ import Testing
         let elsewhere = place.url.appending(path: "elsewhere")
         try FileManager.default.createDirectory(at: elsewhere, withIntermediateDirectories: true)
         func resume(_ more: [String]) throws -> Outcome {
-            let process = place.process(["train", "--resume", "../run"] + more)
-            process.currentDirectoryURL = elsewhere
-            let errors = Pipe()
-            (process.standardOutput, process.standardError) = (FileHandle.nullDevice, errors)
-            try process.run()
-            let text = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-            process.waitUntilExit()
-            return Outcome(status: process.terminationStatus, output: "", errors: text)
+            try place.run(["train", "--resume", "../run"] + more, in: elsewhere)
         }
         let finished = try resume([])
         #expect(finished.status == 0 && finished.errors.contains("all 10 steps are taken"), "\(finished.errors)")
