@@ -1,6 +1,5 @@
 import FeedbackTransformer
 import Foundation
-import Synchronization
 
 @testable import FeedbackServer
 
@@ -88,11 +87,10 @@ struct Answer: Sendable {
 
     /// Throws where it is no HTTP.
     init(_ bytes: [UInt8]) throws {
-        let separator = Array("\r\n\r\n".utf8)
-        guard let end = (0..<max(0, bytes.count - 3)).first(where: { Array(bytes[$0..<$0 + 4]) == separator }) else {
+        guard let end = bytes.firstRange(of: Array("\r\n\r\n".utf8)) else {
             throw SocketError(what: "no head in \(String(decoding: bytes.prefix(200), as: UTF8.self))")
         }
-        let lines = String(decoding: bytes[..<end], as: UTF8.self).components(separatedBy: "\r\n")
+        let lines = String(decoding: bytes[..<end.lowerBound], as: UTF8.self).components(separatedBy: "\r\n")
         guard lines[0].hasPrefix("HTTP/1."), let status = Int(lines[0].split(separator: " ")[1]) else {
             throw SocketError(what: "no status in \(lines[0])")
         }
@@ -103,7 +101,7 @@ struct Answer: Sendable {
             headers[parts[0].lowercased()] = parts[1].trimmingCharacters(in: .whitespaces)
         }
         self.headers = headers
-        var rest = bytes[(end + 4)...]
+        var rest = bytes[end.upperBound...]
         guard headers["transfer-encoding"] == "chunked" else {
             body = Array(rest)
             return
@@ -144,14 +142,19 @@ struct Client: Sendable {
         return Array((head + "\r\n").utf8) + body
     }
 
-    func send(_ bytes: [UInt8]) async throws -> Answer {
-        let port = port
-        return try await blocking {
+    /// All that the server says to these bytes until it closes.
+    ///
+    /// - Parameter isAll: whether the server sees that nothing follows them.
+    func exchange(_ bytes: [UInt8], isAll: Bool = false) async throws -> [UInt8] {
+        try await blocking {
             let socket = try Socket(port: port)
             try socket.write(bytes)
-            return try Answer(try socket.receive(until: { _ in false }))
+            if isAll { try socket.finish() }
+            return try socket.receive()
         }
     }
+
+    func send(_ bytes: [UInt8]) async throws -> Answer { try Answer(try await exchange(bytes)) }
 
     func get(_ path: String, _ headers: [String: String] = [:]) async throws -> Answer {
         try await send(Self.bytes("GET", path, headers))
