@@ -175,7 +175,7 @@ struct Client: Sendable {
         return value.flatMap { Int($0) } ?? -1
     }
 
-    /// Waits until `/metrics` is as wanted; whether it has come to be so. Patience is counted in answers, ten minutes of them at
+    /// Waits until `/metrics` is as wanted; whether it has come to be so. What is counted is answers, ten minutes of them at
     /// least: where other tests keep all threads, an answer takes as long as what is waited for.
     private func wait(_ isRight: (String) -> Bool) async throws -> Bool {
         for _ in 0..<60_000 {

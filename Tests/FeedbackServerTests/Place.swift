@@ -34,8 +34,8 @@ func serve<Value: Sendable>(
     return try result.get()
 }
 
-/// The CPU with a pause before each step of decoding: a long continuation is still under way however late a test gets to look, and
-/// takes no time from other tests.
+/// The CPU with a pause before each step of decoding: a long continuation is still under way however late a test gets to look,
+/// and takes no time from other tests.
 struct SlowBackend: Backend {
     let base = CPUBackend()
 

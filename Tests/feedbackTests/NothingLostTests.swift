@@ -1,5 +1,4 @@
 import FeedbackTraining
-import FeedbackTransformer
 import Foundation
 import Testing
 
