@@ -44,6 +44,14 @@ final class Workplace {
         return process
     }
 
+    /// Starts the command, to which nobody listens.
+    func start(_ arguments: [String]) throws -> Process {
+        let process = process(arguments)
+        (process.standardOutput, process.standardError) = (FileHandle.nullDevice, FileHandle.nullDevice)
+        try process.run()
+        return process
+    }
+
     func run(
         _ arguments: [String], environment: [String: String] = [:], input: URL? = nil, executable: URL = command,
         in folder: URL? = nil
@@ -295,9 +303,7 @@ final class Workplace {
         var arguments = ["train"] + place.small + ["--steps", "60", "--output", "run"] + often
         var kills = 0
         while kills < Int(ProcessInfo.processInfo.environment["FEEDBACK_TEST_KILLS"] ?? "6")! {
-            let process = place.process(arguments)
-            (process.standardOutput, process.standardError) = (FileHandle.nullDevice, FileHandle.nullDevice)
-            try process.run()
+            let process = try place.start(arguments)
             usleep(.random(in: 30_000...400_000))
             kill(process.processIdentifier, SIGKILL)
             process.waitUntilExit()

@@ -52,10 +52,7 @@ import Testing
         let place = try Workplace()
         func start(_ more: [String]) throws -> [Int32] {
             let processes = try (1...3).map { seed in
-                let process = place.process(["train"] + place.small + ["--steps", "3", "--seed", "\(seed)"] + more)
-                (process.standardOutput, process.standardError) = (FileHandle.nullDevice, FileHandle.nullDevice)
-                try process.run()
-                return process
+                try place.start(["train"] + place.small + ["--steps", "3", "--seed", "\(seed)"] + more)
             }
             for process in processes { process.waitUntilExit() }
             return processes.map(\.terminationStatus)
