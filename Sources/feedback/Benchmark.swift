@@ -95,7 +95,7 @@ struct Benchmark: ParsableCommand {
 
         func show(_ report: BenchmarkReport, of what: String, limit: String) throws {
             if json { return try printResult(try jsonText(report)) }
-            func rate(_ tokensPerSecond: Double) -> String { grouped(Int(tokensPerSecond.rounded())) + " tokens/s" }
+            func rate(_ tokensPerSecond: Double) -> String { grouped(rounded: tokensPerSecond) + " tokens/s" }
             try printResult("\(report.preset), \(what), \(report.precision), \(threads(report.threads))")
             try printResult(
                 String(format: "verified, largest error %.2g %% of the tolerance", 100 * report.verifiedWithin))

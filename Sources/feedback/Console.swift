@@ -12,9 +12,7 @@ struct Console {
 
     /// A line that stays.
     mutating func print(_ line: String) {
-        if quiet { return }
-        clearStatus()
-        write(line + "\n")
+        if !quiet { warn(line) }
     }
 
     /// A line that stays and that also who wants to hear nothing of progress needs.

@@ -71,14 +71,7 @@ import Testing
         "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
     ]) func badHeadsAreRefused(request: String) async throws {
         try await serve { client in
-            let port = client.port
-            let bytes = try await blocking {
-                let socket = try Socket(port: port)
-                try socket.write(Array(request.utf8))
-                try socket.finish()
-                return try socket.receive()
-            }
-            let status = try Answer(bytes).status
+            let status = try Answer(try await client.exchange(Array(request.utf8), isAll: true)).status
             #expect((400..<500).contains(status), "\(status)")
             #expect(try await client.get("/health").status == 200)
         }

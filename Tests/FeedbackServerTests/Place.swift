@@ -5,11 +5,11 @@ import Foundation
 
 @testable import FeedbackServer
 
-/// A server's options on a free port, with time enough beside many other tests.
+/// A server's options on a free port, with time enough beside many other tests, which may keep all threads for minutes.
 func settings(_ change: (inout ModelServer.Options) -> Void) -> ModelServer.Options {
     var options = ModelServer.Options()
-    (options.port, options.drainTime) = (0, .seconds(600))
-    (options.bodyTime, options.idleTime) = (.minutes(10), .minutes(10))
+    (options.port, options.drainTime) = (0, .seconds(3600))
+    (options.bodyTime, options.idleTime) = (.hours(1), .hours(1))
     change(&options)
     return options
 }
@@ -32,6 +32,36 @@ func serve<Value: Sendable>(
     server.stop()
     try await running.value
     return try result.get()
+}
+
+/// The CPU with a pause before each step of decoding: a long continuation is still under way however late a test gets to look,
+/// and takes no time from other tests.
+struct SlowBackend: Backend {
+    let base = CPUBackend()
+
+    func training(_ model: FeedbackModel, _ shape: BatchShape) throws -> any TrainingSession {
+        try base.training(model, shape)
+    }
+    func evaluation(_ model: FeedbackModel, _ shape: BatchShape) throws -> any EvaluationSession {
+        base.evaluation(model, shape)
+    }
+    func decoding(_ model: FeedbackModel, memoryWindow: Int) throws -> any DecodingSession {
+        SlowSession(base.decoding(model, memoryWindow: memoryWindow))
+    }
+    func footprint(_ model: ModelConfiguration, _ shape: BatchShape) -> Double { base.footprint(model, shape) }
+    var memoryCapacity: Double { base.memoryCapacity }
+}
+
+private final class SlowSession: DecodingSession {
+    private let base: any DecodingSession
+
+    init(_ base: any DecodingSession) { self.base = base }
+
+    func makeSequence() -> any DecodingSequence { base.makeSequence() }
+    func step(_ sequences: [any DecodingSequence], tokens: [Int32]) -> [[Float]] {
+        Thread.sleep(forTimeInterval: 0.01)
+        return base.step(sequences, tokens: tokens)
+    }
 }
 
 /// A small random model of the letters a to z and the space.

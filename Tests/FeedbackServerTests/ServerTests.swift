@@ -5,6 +5,7 @@ import Testing
 @testable import FeedbackServer
 
 @Suite struct ServerTests {
+    /// With `SlowBackend` it takes hours: it ends when its client goes.
     private static let long: JSON = ["model": "tiny", "prompt": "a", "max_tokens": 1_000_000, "temperature": 0]
 
     /// Requests of all kinds at once, more than fit into the batch: each gives the text that it gives alone.
@@ -40,7 +41,11 @@ import Testing
     // MARK: Limits
 
     @Test func fullQueueRefuses() async throws {
-        try await serve(options: settings { ($0.batch, $0.queue, $0.maxTokens) = (2, 3, 1_000_000) }) { client in
+        let options = settings { options in
+            (options.batch, options.queue, options.maxTokens) = (2, 3, 1_000_000)
+            options.backend = SlowBackend()
+        }
+        try await serve(options: options) { client in
             let sockets = try await blocking {
                 try (0..<5).map { _ in
                     let socket = try Socket(port: client.port)
@@ -119,7 +124,11 @@ import Testing
 
     /// Work ends within a token once a client has gone, whether it streams, waits for the whole, or is still in the queue.
     @Test(arguments: [true, false]) func clientsThatGoAreForgotten(stream: Bool) async throws {
-        try await serve(options: settings { ($0.batch, $0.maxTokens) = (3, 1_000_000) }) { client in
+        let options = settings { options in
+            (options.batch, options.maxTokens) = (3, 1_000_000)
+            options.backend = SlowBackend()
+        }
+        try await serve(options: options) { client in
             let members: [JSON.Member] = [.init(name: "stream", value: .bool(stream))]
             guard case .object(let long) = Self.long else { fatalError() }
             let request = Client.bytes("POST", "/v1/completions", [:], JSON.object(long + members).bytes)

@@ -5,9 +5,9 @@ import Testing
 /// Whatever comes from outside, damaged in all ways that parsers break of, is read, or refused in one line: no trap, none
 /// over ten seconds, none over a gibibyte more than there was.
 ///
-/// `make fuzz SECONDS=600` tries as many inputs as that time allows, with `KIND=pytorch` of one kind only; an ordinary run of the tests tries some hundreds. Each
-/// lies on the disk while it is tried, in a process of its own: what ends that process is found there. What was found once
-/// and is mended belongs into `Corpus`, in the folder of its kind, and is tried first from then on.
+/// `make fuzz SECONDS=600` tries as many inputs as that time allows, with `KIND=pytorch` of one kind only; an ordinary run of the
+/// tests tries some hundreds. Each lies on the disk while it is tried, in a process of its own: what ends that process is found
+/// there. What was found once and is mended belongs into `Corpus`, in the folder of its kind, and is tried first from then on.
 @Suite struct FuzzTests {
     @Test func hostileInputsAreReadOrRefused() async throws {
         let fuzzer = Fuzzer(of: getpid())

@@ -129,7 +129,7 @@ import Testing
         func write(_ name: String, _ text: String) throws {
             try Data(text.utf8).write(to: place.url.appending(path: name))
         }
-        // The last is the cache, which keeps what standard input has had.
+        // The last is the cache, which keeps a text that standard input has had.
         for folder in ["none", "mixed", "feedback"] {
             try FileManager.default.createDirectory(
                 at: place.url.appending(path: folder), withIntermediateDirectories: true)
@@ -194,6 +194,8 @@ import Testing
         ]
         for (arguments, message) in cases { try place.expectRefusal(of: arguments, message) }
         try place.expectRefusal(of: train("-"), "is not UTF-8", input: place.url.appending(path: "latin1.txt"))
+        let cache = place.url.appending(path: "feedback").path
+        #expect(try FileManager.default.contentsOfDirectory(atPath: cache).isEmpty)
         try place.expectRefusal(of: prompt("-"), "is not UTF-8", input: place.url.appending(path: "latin1.txt"))
     }
 }

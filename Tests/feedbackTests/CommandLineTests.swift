@@ -205,9 +205,7 @@ import Testing
         #expect(trained.status == 0 && trained.errors.contains("training goes on without it"), "\(trained.errors)")
 
         try permit(0o755, 0o644)
-        let training = place.process(["train"] + place.small + ["--steps", "1000000", "--output", "third"])
-        (training.standardOutput, training.standardError) = (FileHandle.nullDevice, FileHandle.nullDevice)
-        try training.run()
+        let training = try place.start(["train"] + place.small + ["--steps", "1000000", "--output", "third"])
         defer { kill(training.processIdentifier, SIGKILL) }
         while training.isRunning, try !place.run(["runs"]).output.contains("third") { usleep(50_000) }
         try permit(0o555, 0o444)

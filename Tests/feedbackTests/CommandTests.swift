@@ -9,6 +9,11 @@ struct Outcome {
     let status: Int32
     let output: String
     let errors: String
+
+    /// The one JSON object that was printed.
+    var object: [String: Any] {
+        get throws { try #require(try JSONSerialization.jsonObject(with: Data(output.utf8)) as? [String: Any]) }
+    }
 }
 
 /// A folder with a text, for one test; removed with it.
@@ -39,11 +44,21 @@ final class Workplace {
         return process
     }
 
+    /// Starts the command, to which nobody listens.
+    func start(_ arguments: [String]) throws -> Process {
+        let process = process(arguments)
+        (process.standardOutput, process.standardError) = (FileHandle.nullDevice, FileHandle.nullDevice)
+        try process.run()
+        return process
+    }
+
     func run(
-        _ arguments: [String], environment: [String: String] = [:], input: URL? = nil, executable: URL = command
+        _ arguments: [String], environment: [String: String] = [:], input: URL? = nil, executable: URL = command,
+        in folder: URL? = nil
     ) throws -> Outcome {
         let process = process(arguments, environment: environment)
         process.executableURL = executable
+        if let folder { process.currentDirectoryURL = folder }
         let (output, errors) = (
             url.appending(path: ".out-\(UUID().uuidString)"), url.appending(path: ".err-\(UUID().uuidString)")
         )
@@ -116,19 +131,14 @@ final class Workplace {
         #expect(try place.run(arguments + ["--threads", "0"]).status == 1)
         #expect(try place.run(arguments + ["--precision", "int4"]).status == 64)
 
-        let evaluated = try place.run(["evaluate", "run", "--json"])
-        let figures = try #require(
-            try JSONSerialization.jsonObject(with: Data(evaluated.output.utf8)) as? [String: Any])
-        let object = figures.compactMapValues { $0 as? Double }
+        let object = try place.run(["evaluate", "run", "--json"]).object.compactMapValues { $0 as? Double }
         #expect(Set(object.keys) == ["loss", "bitsPerCharacter", "perplexity", "accuracy", "tokens"])
         let length = try Data(contentsOf: place.text).count
         #expect(object["tokens"] == Double(length - Int(0.9 * Double(length)) - 1))
         #expect(abs(object["bitsPerCharacter"]! - object["loss"]! / log(2)) < 1e-9)
-        let narrow = try place.run(["evaluate", "run", "--json", "--precision", "int8"])
-        let narrowFigures = try #require(
-            try JSONSerialization.jsonObject(with: Data(narrow.output.utf8)) as? [String: Any])
-        #expect(narrowFigures["tokens"] as? Double == object["tokens"])
-        #expect(abs(try #require(narrowFigures["loss"] as? Double) - object["loss"]!) < 0.02)
+        let narrow = try place.run(["evaluate", "run", "--json", "--precision", "int8"]).object
+        #expect(narrow["tokens"] as? Double == object["tokens"])
+        #expect(abs(try #require(narrow["loss"] as? Double) - object["loss"]!) < 0.02)
         let plain = try place.run(["evaluate", "run", "--data", "text.txt", "--split", "all"])
         #expect(
             plain.status == 0 && plain.output.contains("bits per character") && plain.output.contains("memory carried"))
@@ -293,9 +303,7 @@ final class Workplace {
         var arguments = ["train"] + place.small + ["--steps", "60", "--output", "run"] + often
         var kills = 0
         while kills < Int(ProcessInfo.processInfo.environment["FEEDBACK_TEST_KILLS"] ?? "6")! {
-            let process = place.process(arguments)
-            (process.standardOutput, process.standardError) = (FileHandle.nullDevice, FileHandle.nullDevice)
-            try process.run()
+            let process = try place.start(arguments)
             usleep(.random(in: 30_000...400_000))
             kill(process.processIdentifier, SIGKILL)
             process.waitUntilExit()
@@ -339,8 +347,7 @@ final class Workplace {
         let plain = try place.run(["verify", file])
         #expect(plain.status == 0 && plain.output.split(separator: "\n").allSatisfy { $0.hasPrefix("ok ") })
         #expect(plain.output.contains("grads.transformer.weights") && plain.output.contains("adam_losses[4]"))
-        let json = try place.run(["verify", file, "--json"])
-        let object = try #require(try JSONSerialization.jsonObject(with: Data(json.output.utf8)) as? [String: Any])
+        let object = try place.run(["verify", file, "--json"]).object
         #expect(object["passed"] as? Bool == true && (object["tensors"] as? [Any])?.count == 57)
     }
 
@@ -358,8 +365,7 @@ final class Workplace {
         ] {
             let outcome = try place.run(["benchmark"] + arguments + small + ["--json"])
             #expect(outcome.status == 0, "\(outcome.errors)")
-            let object = try #require(
-                try JSONSerialization.jsonObject(with: Data(outcome.output.utf8)) as? [String: Any])
+            let object = try outcome.object
             #expect(names.isSubset(of: object.keys))
             #expect(object["preset"] as? String == arguments[2] && object["precision"] as? String == precision)
             #expect(object["threads"] as? Int == threads)

@@ -1,4 +1,3 @@
-import TestedCommand
 import Testing
 
 @Suite struct DeviceCommandTests {

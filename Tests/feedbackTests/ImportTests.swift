@@ -59,7 +59,7 @@ import Testing
             (["import", "labml", "model.pt", "--output", "text.txt/a", "--text", "text.txt"], "cannot create"),
             (export("run", "labml", "new.pt"), "--memory-norm none"), (export("nowhere", "labml", "new.pt"), "nowhere"),
             (export("labml", "labml", "model.pt"), "is there already"),
-            (export("labml", "labml", "nowhere/new.pt"), "cannot write"),
+            (export("labml", "labml", "nowhere/new.pt"), "nowhere/new.pt: there is no folder"),
         ]
         for (arguments, message) in cases { try place.expectRefusal(of: arguments, message) }
         for wrong in [

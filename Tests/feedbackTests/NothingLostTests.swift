@@ -1,14 +1,9 @@
 import FeedbackTraining
-import FeedbackTransformer
 import Foundation
 import Testing
 
 /// What hostile or unlucky use found: nothing is lost, and nothing is taken for something else.
 @Suite struct NothingLostTests {
-    private func evaluation(_ outcome: Outcome) throws -> [String: Any] {
-        try #require(try JSONSerialization.jsonObject(with: Data(outcome.output.utf8)) as? [String: Any])
-    }
-
     /// A checkpoint, a link to one, and its run mean the same run, and so the same data; figures say which.
     @Test func aCheckpointKnowsItsRun() throws {
         let place = try Workplace()
@@ -16,7 +11,7 @@ import Testing
         let checkpoint = trained.output.trimmingCharacters(in: .newlines)
         let text = place.url.appending(path: "text.txt").resolvingSymlinksInPath().path
         for model in [checkpoint, "run/checkpoints/last", "run"] {
-            let figures = try evaluation(try place.run(["evaluate", model, "--json"]))
+            let figures = try place.run(["evaluate", model, "--json"]).object
             #expect(figures["data"] as? String == text && figures["split"] as? String == "validation")
         }
         try Data("layers: nonsense".utf8).write(to: place.url.appending(path: "run/config.yaml"))
@@ -31,14 +26,7 @@ import Testing
         let elsewhere = place.url.appending(path: "elsewhere")
         try FileManager.default.createDirectory(at: elsewhere, withIntermediateDirectories: true)
         func resume(_ more: [String]) throws -> Outcome {
-            let process = place.process(["train", "--resume", "../run"] + more)
-            process.currentDirectoryURL = elsewhere
-            let errors = Pipe()
-            (process.standardOutput, process.standardError) = (FileHandle.nullDevice, errors)
-            try process.run()
-            let text = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-            process.waitUntilExit()
-            return Outcome(status: process.terminationStatus, output: "", errors: text)
+            try place.run(["train", "--resume", "../run"] + more, in: elsewhere)
         }
         let finished = try resume([])
         #expect(finished.status == 0 && finished.errors.contains("all 10 steps are taken"), "\(finished.errors)")
@@ -64,10 +52,7 @@ import Testing
         let place = try Workplace()
         func start(_ more: [String]) throws -> [Int32] {
             let processes = try (1...3).map { seed in
-                let process = place.process(["train"] + place.small + ["--steps", "3", "--seed", "\(seed)"] + more)
-                (process.standardOutput, process.standardError) = (FileHandle.nullDevice, FileHandle.nullDevice)
-                try process.run()
-                return process
+                try place.start(["train"] + place.small + ["--steps", "3", "--seed", "\(seed)"] + more)
             }
             for process in processes { process.waitUntilExit() }
             return processes.map(\.terminationStatus)

@@ -63,17 +63,13 @@ import Testing
             let lines = try place.run(["runs", "show", "run"]).output.split(separator: "\n")
             return lines.first { $0.hasPrefix("state") }?.split(separator: " ").last.map(String.init) ?? ""
         }
-        func hasEntries(_ folder: URL) -> Bool {
-            let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
-            return names.contains("last")
-        }
         let long = ["train"] + place.small + ["--steps", "1000000", "--checkpoint-interval", "5", "--output", "run"]
         for (signal, expected) in [(SIGKILL, "crashed"), (SIGINT, "interrupted")] {
-            let process = place.process(expected == "crashed" ? long : ["train", "--resume", "run"])
-            (process.standardOutput, process.standardError) = (FileHandle.nullDevice, FileHandle.nullDevice)
-            try process.run()
-            let checkpoints = place.url.appending(path: "run/checkpoints")
-            while process.isRunning, try state() != "running" || !hasEntries(checkpoints) { usleep(50_000) }
+            let process = try place.start(expected == "crashed" ? long : ["train", "--resume", "run"])
+            let last = place.url.appending(path: "run/checkpoints/last").path
+            while process.isRunning, try state() != "running" || !FileManager.default.fileExists(atPath: last) {
+                usleep(50_000)
+            }
             #expect(try state() == "running")
             #expect(try place.run(["runs", "delete", "run"]).errors.contains("is being trained"))
             let second = try place.run(["train", "--resume", "run"])

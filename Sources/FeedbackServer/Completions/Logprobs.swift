@@ -2,7 +2,7 @@ import FeedbackTransformer
 import Foundation
 
 /// A token's log-probability, and those of the likeliest in its place.
-struct TokenLogprob: Equatable, Sendable {
+struct TokenLogprob: Sendable {
     let text: String
     /// nil for a text's first token: nothing comes before it.
     let logprob: Double?
@@ -10,8 +10,6 @@ struct TokenLogprob: Equatable, Sendable {
     let top: [(text: String, logprob: Double)]?
     /// Where it begins in the text given, in Unicode scalars.
     var offset = 0
-
-    static func == (a: TokenLogprob, b: TokenLogprob) -> Bool { [a].json == [b].json }
 }
 
 extension [TokenLogprob] {

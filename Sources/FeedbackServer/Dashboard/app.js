@@ -9,7 +9,7 @@ import { connection } from "./server.js";
 // A view makes its page at once and returns what ends it.
 const views = [
   [/^#?\/?$/, runsView],
-  [/^#\/runs\/([0-9]+)$/, (main, id) => runView(main, id)],
+  [/^#\/runs\/([0-9]+)$/, runView],
   [/^#\/compare\/([0-9]+(?:,[0-9]+)*)$/, (main, ids) => compareView(main, ids.split(","))],
 ];
 

@@ -40,7 +40,7 @@ export class Chart {
   }
 
   #writeLegend() {
-    this.#rows = this.lines.map((line) => element("output", {}));
+    this.#rows = this.lines.map(() => element("output"));
     const keys = this.lines.map((line, index) => element("span", { class: "key" },
       element("i", { class: line.dots ? "swatch dots" : "swatch", style: { "--color": `var(--line-${line.color})` } }),
       element("span", { class: "name", text: line.name }), this.#rows[index]));

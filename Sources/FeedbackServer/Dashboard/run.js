@@ -69,9 +69,10 @@ function runHead() {
   const node = element("header", { class: "run-header" },
     element("div", { class: "title" }, title, state.badge), began, note, bar, numbers);
 
+  /** Says what is wrong; nothing where nothing is. */
   function refuse(text) {
-    note.hidden = false;
-    setText(note, text);
+    note.hidden = !text;
+    setText(note, text ?? "");
   }
 
   function show(run, series) {
@@ -79,7 +80,7 @@ function runHead() {
     state.show(run.state);
     const time = run.ended ? `${date(run.created)} to ${date(run.ended)}` : `since ${date(run.created)}`;
     setText(began, `${time} · ${run.folder}`);
-    if (run.failure) refuse(run.failure);
+    refuse(run.failure);
     [bar.max, bar.value] = [Math.max(1, run.totalSteps), run.step];
     const left = run.state === "running" ? (run.totalSteps - run.step) * series.secondsPerStep : null;
     const text = {

@@ -4,7 +4,7 @@ import HummingbirdCore
 import NIOCore
 
 /// What a client is told where a request cannot be answered, in the shape of OpenAI's errors.
-struct APIError: Error, Equatable {
+struct APIError: Error {
     var status: HTTPResponse.Status
     var message: String
     /// The parameter that is wrong.

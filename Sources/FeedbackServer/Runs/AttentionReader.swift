@@ -31,14 +31,9 @@ final class AttentionReader: @unchecked Sendable {  // what is kept belongs to t
                 status: .serviceUnavailable, message: "others are asking; try again in a moment", code: "queue_full",
                 headers: [.retryAfter: "1"])
         }
-        let bytes = try await withCheckedThrowingContinuation { continuation in
-            queue.async {
-                continuation.resume(
-                    with: Result {
-                        if connection.isClosed { throw CancellationError() }
-                        return try self.weights(text, run)
-                    })
-            }
+        let bytes = try await queue.result {
+            if connection.isClosed { throw CancellationError() }
+            return try self.weights(text, run)
         }
         return Response(type: "application/json", bytes)
     }

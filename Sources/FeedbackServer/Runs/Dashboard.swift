@@ -80,7 +80,11 @@ final class Dashboard: Sendable {
                 var silence = ContinuousClock.now
                 while !connection.isClosed && !stopped.load(ordering: .relaxed) {
                     let news: [UInt8]
-                    (events, news) = try await next(of: events)
+                    (events, news) = try await queue.result { [events] in
+                        var events = events
+                        let news = try events.next()
+                        return (events, news)
+                    }
                     if !news.isEmpty || ContinuousClock.now - silence >= .seconds(10) {
                         try await writer.write(ByteBuffer(bytes: news.isEmpty ? Array(": \n\n".utf8) : news))
                         silence = .now
@@ -90,17 +94,13 @@ final class Dashboard: Sendable {
                 try await writer.finish(nil)
             })
     }
+}
 
-    private func next(of events: RunEvents) async throws -> (RunEvents, [UInt8]) {
+extension DispatchQueue {
+    /// What a body gives that runs here: who waits for it keeps no thread.
+    func result<Value: Sendable>(of body: @escaping @Sendable () throws -> Value) async throws -> Value {
         try await withCheckedThrowingContinuation { continuation in
-            queue.async {
-                var events = events
-                continuation.resume(
-                    with: Result {
-                        let news = try events.next()
-                        return (events, news)
-                    })
-            }
+            self.async { continuation.resume(with: Result { try body() }) }
         }
     }
 }

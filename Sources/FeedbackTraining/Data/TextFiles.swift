@@ -43,7 +43,8 @@ struct TextFiles: Sendable {
         return parts.map { URL(filePath: $0).standardizedFileURL.path }.joined(separator: ",")
     }
 
-    /// Writes all that a stream has into a file of a folder, named by what is in it, and gives its path.
+    /// Writes all that a stream has into a file of a folder, named by what is in it, and gives its path. Throws where that is no
+    /// text, and keeps nothing.
     static func keep(_ input: FileHandle, in folder: URL) throws -> String {
         let temporary = folder.appending(path: ".text.new-\(getpid())")
         var (digest, isEmpty) = (SHA256(), true)
@@ -67,6 +68,10 @@ struct TextFiles: Sendable {
         let name = digest.finalize().prefix(12).hexadecimal
         let file = folder.appending(path: "text-\(name).txt")
         try moveFile(temporary, to: file)
+        do { try TextFiles(file.path).forEachPiece { _, _ in } } catch {
+            unlink(file.path)
+            throw error
+        }
         return file.path
     }
 

@@ -17,6 +17,9 @@ extension FeedbackModel {
         }
         if format == .labml { try checkLabml() }
         let folder = file.deletingLastPathComponent()
+        guard FileManager.default.fileExists(atPath: folder.path) else {
+            throw FileError("cannot write \(file.path): there is no folder \(folder.path)")
+        }
         let temporary = folder.appending(path: ".\(file.lastPathComponent).new-\(getpid())")
         defer { unlink(temporary.path) }
         switch format {
