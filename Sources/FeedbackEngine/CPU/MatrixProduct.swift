@@ -71,12 +71,12 @@ func wholePanels(_ columns: Int) -> Int { (columns + 31) & ~31 }
 
 /// Prepares a product or stops the program: a refusal here is a defect or an unusable oneDNN, not bad input.
 private func prepare(
-    m: Int, k: Int, n: Int, layout: onednn_weights_layout, like: OpaquePointer? = nil, sourceTransposed: Bool = false,
-    bias: Bool = false, rectified: Bool = false, accumulate: Bool = false, narrow: Bool, narrowResult: Bool = false
+    m: Int, k: Int, n: Int, like: OpaquePointer? = nil, sourceTransposed: Bool = false, bias: Bool = false,
+    rectified: Bool = false, accumulate: Bool = false, narrow: Bool, narrowResult: Bool = false
 ) -> OpaquePointer {
     let shape = onednn_shape(
-        m: Int64(m), k: Int64(k), n: Int64(n), source_transposed: sourceTransposed, layout: layout, bias: bias,
-        relu: rectified, accumulate: accumulate, narrow: narrow, narrow_destination: narrowResult)
+        m: Int64(m), k: Int64(k), n: Int64(n), source_transposed: sourceTransposed, bias: bias, relu: rectified,
+        accumulate: accumulate, narrow: narrow, narrow_destination: narrowResult)
     guard let product = onednn_product_create(shape, like) else {
         fatalError("a product of [\(m), \(k)] and [\(k), \(n)] failed. \(String(cString: onednn_last_error()))")
     }
@@ -124,8 +124,8 @@ extension CPUExecutor {
             case .oneDNN(let packed):
                 let handle = product(linear, kind, rows: x.rows) {
                     prepare(
-                        m: x.rows, k: x.columns, n: y.columns, layout: onednn_weights_packed, like: packed,
-                        bias: isForward, rectified: kind.rectifies, accumulate: kind.accumulates, narrow: isNarrow,
+                        m: x.rows, k: x.columns, n: y.columns, like: packed, bias: isForward,
+                        rectified: kind.rectifies, accumulate: kind.accumulates, narrow: isNarrow,
                         narrowResult: narrowResult)
                 }
                 if onednn_product_run(handle, x.base, nil, packed, bias, y.base) != 0 {
@@ -187,8 +187,7 @@ extension CPUExecutor {
             if dy.rows == 0 { return }
             let handle = product(linear, .gradient, rows: dy.rows) {
                 prepare(
-                    m: dy.columns, k: dy.rows, n: x.columns, layout: onednn_weights_plain, sourceTransposed: true,
-                    accumulate: true, narrow: isNarrow)
+                    m: dy.columns, k: dy.rows, n: x.columns, sourceTransposed: true, accumulate: true, narrow: isNarrow)
             }
             let status = onednn_product_run(handle, dy.base, x.base, nil, nil, dWeight.floats)
             if status != 0 { fatalError(String(cString: onednn_last_error())) }
