@@ -23,8 +23,8 @@ extension Dropout {
 }
 
 /// Dropout in one layer, for a block of steps.
-package struct BlockDropout {
-    package enum Place: Int {
+struct BlockDropout {
+    enum Place: Int {
         case attentionWeights, attentionOutput, hidden, feedForwardOutput
     }
     let layer: Dropout
@@ -33,24 +33,17 @@ package struct BlockDropout {
     /// Room for what a residual branch adds, [n·rows, D].
     let branch: Matrix<State>
 
-    package init(layer: Dropout, step: Int, rows: Int, branch: Matrix<State>) {
-        self.layer = layer
-        self.step = step
-        self.rows = rows
-        self.branch = branch
-    }
-
-    package func at(_ place: Place) -> Dropout { layer.part(place.rawValue) }
+    func at(_ place: Place) -> Dropout { layer.part(place.rawValue) }
 }
 
 extension Executor {
     /// x = z ∘ x / (1 − ρ).
-    package func drop(_ x: Matrix<Operand>, _ dropout: BlockDropout?, _ place: BlockDropout.Place) {
+    func drop(_ x: Matrix<Operand>, _ dropout: BlockDropout?, _ place: BlockDropout.Place) {
         if let dropout { drop(x, dropout.at(place), step: dropout.step, rows: dropout.rows) }
     }
 
     /// x += z ∘ (h Wᵀ + b) / (1 − ρ): what a block of a layer adds to the residual stream.
-    package func residual(
+    func residual(
         _ h: Matrix<Operand>, _ map: Linear, _ dropout: BlockDropout?, _ place: BlockDropout.Place,
         accumulatingInto x: Matrix<State>
     ) {

@@ -18,13 +18,6 @@ package struct Matrix<Role>: @unchecked Sendable {
     package let rows: Int
     package let columns: Int
 
-    package init(base: UnsafeMutableRawPointer, elementSize: Int, rows: Int, columns: Int) {
-        self.base = base
-        self.elementSize = elementSize
-        self.rows = rows
-        self.columns = columns
-    }
-
     package var count: Int { rows * columns }
 
     /// The rows of a range, as a view of the same memory.
