@@ -76,21 +76,9 @@ package final class DecodingArena {
 }
 
 extension Matrix<State> {
-    /// Copies some columns of another row.
-    package func copyColumns(_ x: Matrix, _ columns: Range<Int>) {
-        assert(rows == 1 && x.rows == 1 && columns.upperBound <= min(self.columns, x.columns))
-        (floats + columns.lowerBound).update(from: x.floats + columns.lowerBound, count: columns.count)
-    }
-
     /// Adds a · x in some columns of a row.
-    package func add(_ x: Matrix, times a: Float, columns: Range<Int>) {
+    func add(_ x: Matrix, times a: Float, columns: Range<Int>) {
         assert(rows == 1 && x.rows == 1 && columns.upperBound <= min(self.columns, x.columns))
         feedback_add_scaled(x.floats + columns.lowerBound, a, columns.count, floats + columns.lowerBound)
-    }
-
-    /// The first numbers of a row.
-    package func floatValues(_ count: Int) -> [Float] {
-        precondition(count <= columns)
-        return Array(UnsafeBufferPointer(start: floats, count: count))
     }
 }

@@ -84,6 +84,12 @@ package struct Matrix<Role>: @unchecked Sendable {
         }
     }
 
+    /// The same in float32.
+    package var floatValues: [Float] {
+        elementSize == MemoryLayout<Float>.size
+            ? Array(UnsafeBufferPointer(start: floats, count: count)) : values.map(Float.init)
+    }
+
     /// One number in row-major order. For tests, setup and small work; operations never go through here.
     package subscript(index: Int) -> Double {
         get {
@@ -171,11 +177,7 @@ package final class ParameterStore: Sendable {
     package var host: Parameters {
         get {
             var parameters = Parameters(table)
-            withExtendedLifetime(self) {
-                parameters.values =
-                    all.elementSize == MemoryLayout<Float>.size
-                    ? Array(UnsafeBufferPointer(start: all.floats, count: all.count)) : all.values.map(Float.init)
-            }
+            withExtendedLifetime(self) { parameters.values = all.floatValues }
             return parameters
         }
         set { write(newValue, 0..<table.count) }

@@ -192,12 +192,12 @@ package final class TrainingPass<E: Executor>: TrainingSession {
         var logits = Array(repeating: Float(0), count: inputs.count * vocabulary)
         for worker in workers {
             for tile in worker.tiles {
-                let values = worker.segment.forward(tile, tokens: batch.select(inputs, tile.rows)).values
+                let values = worker.segment.forward(tile, tokens: batch.select(inputs, tile.rows)).floatValues
                 for n in 0..<shape.steps * tile.rows.count {
                     let row = n / tile.rows.count * shape.batchSize + tile.rows.lowerBound + n % tile.rows.count
                     logits.replaceSubrange(
                         row * vocabulary..<(row + 1) * vocabulary,
-                        with: values[n * vocabulary..<(n + 1) * vocabulary].lazy.map(Float.init))
+                        with: values[n * vocabulary..<(n + 1) * vocabulary])
                 }
             }
         }
