@@ -33,7 +33,7 @@ private enum PackedWeights {
         case .oneDNN(let packed):
             if onednn_pack(packed, w.floats, transposed) != 0 { fatalError(String(cString: onednn_last_error())) }
         case .panels(let panels):
-            feedback_pack_columns(precision.format, operands.base, k, n, transposed ? 1 : 0, panels.all.groups, nil)
+            feedback_pack_columns(precision.format, operands.base, k, n, transposed, panels.all.groups, nil)
         }
     }
 
@@ -118,7 +118,7 @@ extension CPUExecutor {
                     to: y.columns,
                     finish: kind.accumulates
                         ? FEEDBACK_ADD : kind.rectifies ? FEEDBACK_STORE_RECTIFIED : FEEDBACK_STORE,
-                    narrow: narrowResult ? 1 : 0, y: y.base, stride: y.columns * y.elementSize,
+                    narrow: narrowResult, y: y.base, stride: y.columns * y.elementSize,
                     room: room(feedback_product_room(groups)))
                 kernels.multiply(&weights, &product)
             case .oneDNN(let packed):

@@ -17,7 +17,7 @@ public enum DecodingPrecision: String, CaseIterable, Sendable {
     func weights(portable: Bool) -> feedback_format {
         switch self {
         case .float32: FEEDBACK_FLOAT32
-        case .bfloat16: portable || feedback_has_fast(FEEDBACK_FLOAT12) == 0 ? FEEDBACK_BFLOAT16 : FEEDBACK_FLOAT12
+        case .bfloat16: portable || !feedback_has_fast(FEEDBACK_FLOAT12) ? FEEDBACK_BFLOAT16 : FEEDBACK_FLOAT12
         case .int8: FEEDBACK_INT8
         }
     }
@@ -34,7 +34,7 @@ public enum DecodingPrecision: String, CaseIterable, Sendable {
 
     /// Whether this CPU has instructions for int8's dot products; without, it is slow. bfloat16 needs none: reading takes
     /// longer than turning it into float32.
-    public var isFast: Bool { self != .int8 || feedback_has_fast(FEEDBACK_INT8) != 0 }
+    public var isFast: Bool { self != .int8 || feedback_has_fast(FEEDBACK_INT8) }
 }
 
 /// Numbers of one format in groups of 32 bits (CKernels/include/Products.h).
