@@ -57,41 +57,25 @@ extension Executor {
 
 package protocol DropoutOperations {
     /// x = z ∘ x / (1 − ρ), for [n·rows, columns] of `rows` rows a time step, the first of which is `step`.
-    func drop(_ x: Matrix<State>, _ dropout: Dropout, step: Int, rows: Int)
-    /// x = z ∘ x / (1 − ρ).
-    func drop(_ x: Matrix<Operand>, _ dropout: Dropout, step: Int, rows: Int)
+    func drop<Role>(_ x: Matrix<Role>, _ dropout: Dropout, step: Int, rows: Int)
 }
 
 extension ReferenceExecutor {
-    private func dropAll<Role>(_ x: Matrix<Role>, _ dropout: Dropout, step: Int, rows: Int) {
+    package func drop<Role>(_ x: Matrix<Role>, _ dropout: Dropout, step: Int, rows: Int) {
         for n in 0..<x.rows {
             let key = dropout.rowKey(step: step + n / rows, row: n % rows)
             for c in 0..<x.columns { x.doubles[n * x.columns + c] *= dropout.factor(key, column: c) }
         }
     }
-    package func drop(_ x: Matrix<State>, _ dropout: Dropout, step: Int, rows: Int) {
-        dropAll(x, dropout, step: step, rows: rows)
-    }
-    package func drop(_ x: Matrix<Operand>, _ dropout: Dropout, step: Int, rows: Int) {
-        dropAll(x, dropout, step: step, rows: rows)
-    }
 }
 
 extension CPUExecutor {
-    private func dropAll<Role>(
-        _ x: Matrix<Role>, _ dropout: Dropout, step: Int, rows: Int,
-        _ kernel: (UnsafeMutableRawPointer?, Int, UInt32, UInt32, Float) -> Void
-    ) {
+    package func drop<Role>(_ x: Matrix<Role>, _ dropout: Dropout, step: Int, rows: Int) {
+        let kernels = x.elementSize == MemoryLayout<Float>.size ? float32 : kernels
         for n in 0..<x.rows {
-            kernel(
+            kernels.drop(
                 x.pointer(n * x.columns), x.columns, dropout.rowKey(step: step + n / rows, row: n % rows),
                 dropout.threshold, Float(dropout.scale))
         }
-    }
-    package func drop(_ x: Matrix<State>, _ dropout: Dropout, step: Int, rows: Int) {
-        dropAll(x, dropout, step: step, rows: rows, float32.drop)
-    }
-    package func drop(_ x: Matrix<Operand>, _ dropout: Dropout, step: Int, rows: Int) {
-        dropAll(x, dropout, step: step, rows: rows, kernels.drop)
     }
 }
