@@ -4,7 +4,7 @@ extension Segment {
     /// The gradients that answer `forward`, for dlogits [T·R, V]: added to one worker's store, in the terms of the packed
     /// maps (`PackedModel.unfold`). The steps are those of `forward`, in reverse.
     func backward(
-        _ tile: Tile, tokens: [Int32], dLogits: Matrix<State>, dropout: Dropout? = nil,
+        _ tile: Tile, tokens: [Int32], dLogits: Matrix<State>, dropout: Dropout?,
         accumulatingInto gradient: ParameterStore
     ) {
         let all = rows(0..<shape.steps, of: tile)
