@@ -28,7 +28,7 @@ struct DecodingShares: Sendable {
         heads =
             headsAreWhole
             ? columns.map { $0.lowerBound / K..<$0.upperBound / K }
-            : (0..<parts).map { H * $0 / parts..<H * ($0 + 1) / parts }
+            : (0..<parts).map { split(0..<H, $0, of: parts) }
     }
 }
 

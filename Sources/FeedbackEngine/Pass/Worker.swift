@@ -19,11 +19,7 @@ final class Worker<E: Executor>: @unchecked Sendable {
     ) {
         // Tiles of nearly equal size.
         let count = (rows.count + shape.tileRows - 1) / shape.tileRows
-        tiles = (0..<count).map { tile in
-            let own = rows.count * tile / count..<rows.count * (tile + 1) / count
-            return Tile(
-                shape, rows: rows.lowerBound + own.lowerBound..<rows.lowerBound + own.upperBound, executor: executor)
-        }
+        tiles = (0..<count).map { Tile(shape, rows: split(rows, $0, of: count), executor: executor) }
         segment = Segment(
             shape, rows: tiles.map(\.rows.count).max()!, packed: packed, parameters: parameters, training: training,
             executor: executor)
