@@ -89,9 +89,6 @@ final class Segment<E: Executor> {
         workspace = Workspace(shape, rows: rows, training: training, executor: executor)
     }
 
-    /// The segment's blocks of steps, first to last.
-    var blocks: [Range<Int>] { ranges(of: 0..<shape.steps, by: shape.block) }
-
     func ranges(of steps: Range<Int>, by length: Int) -> [Range<Int>] {
         stride(from: steps.lowerBound, to: steps.upperBound, by: length).map {
             $0..<min($0 + length, steps.upperBound)
@@ -156,7 +153,7 @@ final class Segment<E: Executor> {
         executor.query(workspace.x[0].rows(first), packed.layers[0], keeping: workspace.attention[0].rows(first))  // E8
 
         // 2 and 3, a block of steps at a time.
-        for block in blocks {
+        for block in ranges(of: 0..<shape.steps, by: shape.block) {
             let rows = rows(block, of: tile)
             let slots = slots(block, tile)
             for l in 0..<model.layers {
