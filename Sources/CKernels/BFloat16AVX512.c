@@ -90,10 +90,8 @@ INLINE TARGET void gather_rows(
 // Pairs of the rows of two steps; the second may be missing.
 INLINE TARGET void interleave(const half *first, const half *second, long count, group *out) {
     long k = 0;
-    for (; k + 16 <= count; k += 16) {
-        const v16i own = LOWER(first + k);
-        STORE_GROUPS(out + k, second ? own | (LOWER(second + k) << 16) : own);
-    }
+    for (; k + 16 <= count; k += 16)
+        STORE_GROUPS(out + k, second ? INTERLEAVED(first + k, second + k) : LOWER(first + k));
     if (k == count) return;
     half left[16] = {0}, right[16] = {0};
     memcpy(left, first + k, sizeof(half) * (size_t)(count - k));
@@ -123,8 +121,7 @@ INLINE TARGET void gather(
             for (long t = low; t < end; t++) {
                 const long step = from + 2 * t;
                 const half *row = a + step * (aStride + skew) + m;
-                const v16i own = LOWER(row);
-                STORE_GROUPS(left + t * 16, step + 1 < to ? own | (LOWER(row + aStride + skew) << 16) : own);
+                STORE_GROUPS(left + t * 16, step + 1 < to ? INTERLEAVED(row, row + aStride + skew) : LOWER(row));
             }
             long i = 0;
             for (; i + 4 <= count; i += 4) gather_rows(left + i, right, low, end, stride, dst + (m + i) * stride, 4);

@@ -3,10 +3,10 @@
 // Which kernels a CPU takes.
 
 #if defined(__x86_64__)
-static int has_avx512(void) { return __builtin_cpu_supports("x86-64-v4") != 0; }
-static int has_vnni(void) { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
+static bool has_avx512(void) { return __builtin_cpu_supports("x86-64-v4"); }
+static bool has_vnni(void) { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
 
-int feedback_has_fast(feedback_format format) {
+bool feedback_has_fast(feedback_format format) {
     switch (format) {
     case FEEDBACK_FLOAT32: return has_avx512();
     case FEEDBACK_BFLOAT16:
@@ -15,7 +15,7 @@ int feedback_has_fast(feedback_format format) {
     }
 }
 
-int feedback_prefers_own_products(feedback_format format) {
+bool feedback_prefers_own_products(feedback_format format) {
     // Where there are instructions for whole tiles, oneDNN has kernels that use them.
     return feedback_has_fast(format) && !__builtin_cpu_supports("amx-bf16");
 }
@@ -29,12 +29,12 @@ static feedback_kernels fast_kernels(feedback_format format) {
     }
 }
 #else
-int feedback_has_fast(feedback_format format) { return 0; }
-int feedback_prefers_own_products(feedback_format format) { return 0; }
+bool feedback_has_fast(feedback_format format) { return false; }
+bool feedback_prefers_own_products(feedback_format format) { return false; }
 static feedback_kernels fast_kernels(feedback_format format) { return (feedback_kernels){0}; }
 #endif
 
-feedback_kernels feedback_kernels_of(feedback_format format, int portable) {
+feedback_kernels feedback_kernels_of(feedback_format format, bool portable) {
     if (!portable && feedback_has_fast(format)) return fast_kernels(format);
     switch (format) {
     case FEEDBACK_FLOAT32: return float32_kernels();

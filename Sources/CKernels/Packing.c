@@ -35,7 +35,7 @@ KERNEL static void pack_twelve_bits(const uint32_t *groups, long count, uint32_t
 }
 
 KERNEL void feedback_pack_columns(
-    feedback_format format, const void *weights, long k, long n, int transposed, int32_t *panels, int32_t *room) {
+    feedback_format format, const void *weights, long k, long n, bool transposed, int32_t *panels, int32_t *room) {
     const long groups = feedback_groups(format, k), size = 4 / feedback_group_size(format);
     const char *w = (const char *)weights;
     for (long first = 0; first < n; first += PANEL, panels += feedback_panel_width(format) * groups) {

@@ -1,8 +1,6 @@
 // Rows of operands: normalisation, rectifier, sums of columns and dropout (equations in CKernels.h). Included once a
 // format. Plain loops that the compiler vectorises; sums may be reordered, in the same way at every run.
 
-#define REORDER_SUMS _Pragma("clang fp reassociate(on)")
-
 KERNEL_TARGET static void narrow(const float *restrict x, long count, void *restrict out) {
     operand *y = (operand *)out;
     for (long i = 0; i < count; i++) y[i] = (operand)x[i];

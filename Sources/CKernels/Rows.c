@@ -4,8 +4,6 @@
 // Kernels of float32: the memory's sum over layers, gradients, loss and optimizer (equations in CKernels.h). Plain loops
 // that the compiler vectorises; sums may be reordered, in the same way at every run.
 
-#define REORDER_SUMS _Pragma("clang fp reassociate(on)")
-
 KERNEL void feedback_weighted_sum(const float *const *x, const float *a, long layers, long count, float *m) {
     for (long i = 0; i < count; i++) m[i] = a[0] * x[0][i];
     for (long l = 1; l < layers; l++) {

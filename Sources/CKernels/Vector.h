@@ -17,6 +17,9 @@
 #define KERNEL
 #endif
 
+// At the start of a block: its sums may be taken in the order that suits vectors.
+#define REORDER_SUMS _Pragma("clang fp reassociate(on)")
+
 #define INLINE static inline __attribute__((always_inline))
 
 typedef float v16 __attribute__((vector_size(64), aligned(4)));

@@ -119,10 +119,10 @@ onednn_product *onednn_product_create(onednn_shape shape, const onednn_packed *l
         &source, (dnnl_dims_t){m, k}, shape.source_transposed ? (dnnl_dims_t){1, m} : (dnnl_dims_t){k, 1}, operand));
     TRY(describe(&bias, (dnnl_dims_t){1, n}, (dnnl_dims_t){n, 1}, dnnl_f32));
     TRY(describe(&destination, (dnnl_dims_t){m, n}, (dnnl_dims_t){n, 1}, result));
-    switch (shape.layout) {
-    case onednn_weights_plain: TRY(describe(&weights, (dnnl_dims_t){k, n}, (dnnl_dims_t){n, 1}, operand)); break;
-    case onednn_weights_packed: TRY(copy(&weights, CONST(like->layout)));
-    }
+    if (like)
+        TRY(copy(&weights, CONST(like->layout)));
+    else
+        TRY(describe(&weights, (dnnl_dims_t){k, n}, (dnnl_dims_t){n, 1}, operand));
 
     TRY(dnnl_primitive_attr_create(&attributes));
     TRY(dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user));
@@ -138,8 +138,7 @@ onednn_product *onednn_product_create(onednn_shape shape, const onednn_packed *l
     TRY(dnnl_memory_create(&product->bias, CONST(bias), cpu, DNNL_MEMORY_NONE));
     TRY(dnnl_memory_create(&product->destination, CONST(destination), cpu, DNNL_MEMORY_NONE));
     TRY(dnnl_memory_create(&product->scratch, CONST(scratch), cpu, DNNL_MEMORY_ALLOCATE));
-    if (shape.layout != onednn_weights_packed)
-        TRY(dnnl_memory_create(&product->weights, CONST(weights), cpu, DNNL_MEMORY_NONE));
+    if (!like) TRY(dnnl_memory_create(&product->weights, CONST(weights), cpu, DNNL_MEMORY_NONE));
     goto done;
 failed:
     onednn_product_destroy(product);

@@ -83,11 +83,11 @@ typedef struct {
 } feedback_kernels;
 
 /// Whether this CPU has instructions for the dot products of a format.
-int feedback_has_fast(feedback_format format);
+bool feedback_has_fast(feedback_format format);
 /// The fastest kernels of a format on this CPU; `portable`: products and decoding in plain vector code.
-feedback_kernels feedback_kernels_of(feedback_format format, int portable);
+feedback_kernels feedback_kernels_of(feedback_format format, bool portable);
 /// Whether training's products are faster with `multiply` than with oneDNN on this CPU.
-int feedback_prefers_own_products(feedback_format format);
+bool feedback_prefers_own_products(feedback_format format);
 
 // MARK: Kernels of float32
 

@@ -9,6 +9,7 @@
 // fast kernels only.
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef enum { FEEDBACK_FLOAT32 = 0, FEEDBACK_BFLOAT16 = 1, FEEDBACK_INT8 = 2, FEEDBACK_FLOAT12 = 3 } feedback_format;
@@ -56,7 +57,7 @@ typedef struct {
 /// Packs weights [k, n] of a format, given as [n, k] where `transposed`, as they are for int8.
 /// In float12, as feedback_shrink leaves it, `room` holds one panel of whole groups.
 void feedback_pack_columns(
-    feedback_format format, const void *weights, long k, long n, int transposed, int32_t *panels, int32_t *room);
+    feedback_format format, const void *weights, long k, long n, bool transposed, int32_t *panels, int32_t *room);
 
 typedef enum { FEEDBACK_STORE, FEEDBACK_STORE_RECTIFIED, FEEDBACK_ADD } feedback_finish;
 
@@ -73,7 +74,7 @@ typedef struct {
     /// Stored, stored where positive and else 0, or added to y.
     feedback_finish finish;
     /// Whether y has operands; else it is float32, as it is where it is added to. Its rows are `stride` bytes apart.
-    int narrow;
+    bool narrow;
     void *y;
     long stride;
     int32_t *room;

@@ -13,15 +13,9 @@
 typedef struct onednn_product onednn_product;
 typedef struct onednn_packed onednn_packed;
 
-typedef enum {
-    onednn_weights_plain,  // [k, n]
-    onednn_weights_packed  // in the layout that suits the library; see onednn_packed_create
-} onednn_weights_layout;
-
 typedef struct {
     int64_t m, k, n;
     bool source_transposed;  // the source is stored [k, m]
-    onednn_weights_layout layout;
     bool bias, relu, accumulate;
     bool narrow, narrow_destination;
 } onednn_shape;
@@ -29,8 +23,8 @@ typedef struct {
 /// Makes oneDNN use only the calling thread for what this thread creates and runs. Call once in every thread.
 void onednn_use_one_thread(void);
 
-/// Prepares a product; null when oneDNN refuses it (`onednn_last_error` says why). A product of packed weights takes the
-/// layout of `like`, which else is null.
+/// Prepares a product; null when oneDNN refuses it (`onednn_last_error` says why). Weights are in the layout of `like`, or
+/// where that is null plain, [k, n].
 onednn_product *onednn_product_create(onednn_shape shape, const onednn_packed *like);
 void onednn_product_destroy(onednn_product *);
 /// `weights` for the plain layout, `packed` for the packed one; the other is null. Returns 0, or oneDNN's status.

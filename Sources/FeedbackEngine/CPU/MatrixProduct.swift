@@ -4,21 +4,7 @@ import Synchronization
 
 /// A product of a linear map that oneDNN has prepared: of one kind, for so many rows.
 struct Product {
-    /// What becomes of a result.
-    struct Finish: Equatable {
-        /// max(0, y).
-        var rectifies = false
-        /// It is added to what is there.
-        var accumulates = false
-        /// It is written as bfloat16.
-        var isNarrow = false
-    }
-    enum Kind: Equatable {
-        case forward(Finish)
-        case backward(Finish)
-        case gradient
-    }
-    let kind: Kind
+    let kind: ProductKind
     let rows: Int
     let handle: OpaquePointer
 }
@@ -47,7 +33,7 @@ private enum PackedWeights {
         case .oneDNN(let packed):
             if onednn_pack(packed, w.floats, transposed) != 0 { fatalError(String(cString: onednn_last_error())) }
         case .panels(let panels):
-            feedback_pack_columns(precision.format, operands.base, k, n, transposed ? 1 : 0, panels.all.groups, nil)
+            feedback_pack_columns(precision.format, operands.base, k, n, transposed, panels.all.groups, nil)
         }
     }
 
@@ -85,12 +71,12 @@ func wholePanels(_ columns: Int) -> Int { (columns + 31) & ~31 }
 
 /// Prepares a product or stops the program: a refusal here is a defect or an unusable oneDNN, not bad input.
 private func prepare(
-    m: Int, k: Int, n: Int, layout: onednn_weights_layout, like: OpaquePointer? = nil, sourceTransposed: Bool = false,
-    bias: Bool = false, rectified: Bool = false, accumulate: Bool = false, narrow: Bool, narrowResult: Bool = false
+    m: Int, k: Int, n: Int, like: OpaquePointer? = nil, sourceTransposed: Bool = false, bias: Bool = false,
+    rectified: Bool = false, accumulate: Bool = false, narrow: Bool, narrowResult: Bool = false
 ) -> OpaquePointer {
     let shape = onednn_shape(
-        m: Int64(m), k: Int64(k), n: Int64(n), source_transposed: sourceTransposed, layout: layout, bias: bias,
-        relu: rectified, accumulate: accumulate, narrow: narrow, narrow_destination: narrowResult)
+        m: Int64(m), k: Int64(k), n: Int64(n), source_transposed: sourceTransposed, bias: bias, relu: rectified,
+        accumulate: accumulate, narrow: narrow, narrow_destination: narrowResult)
     guard let product = onednn_product_create(shape, like) else {
         fatalError("a product of [\(m), \(k)] and [\(k), \(n)] failed. \(String(cString: onednn_last_error()))")
     }
@@ -100,7 +86,7 @@ private func prepare(
 extension CPUExecutor {
     /// oneDNN's product of that kind for so many rows, prepared when it is first asked for.
     private func product(
-        _ linear: CPULinear, _ kind: Product.Kind, rows: Int, prepare: () -> OpaquePointer
+        _ linear: CPULinear, _ kind: ProductKind, rows: Int, prepare: () -> OpaquePointer
     ) -> OpaquePointer {
         if prepared.count <= linear.number {
             prepared.append(contentsOf: repeatElement([], count: linear.number + 1 - prepared.count))
@@ -111,51 +97,40 @@ extension CPUExecutor {
         return handle
     }
 
-    /// y = x W'ᵀ + b'.
-    private func multiply<Y>(
-        _ x: Matrix<Operand>, _ linear: CPULinear, into y: Matrix<Y>, _ finish: Product.Finish = Product.Finish()
-    ) {
-        assert(x.columns == linear.inputs && y.columns == linear.outputs)
-        multiply(x, linear, .forward(finish), linear.forward, bias: linear.bias.all.floats, into: y, finish)
-    }
-
-    /// dx = dy W'.
-    private func multiplyBackward<Y>(
-        _ dy: Matrix<Operand>, _ linear: CPULinear, into dx: Matrix<Y>, _ finish: Product.Finish = Product.Finish()
-    ) {
-        assert(dy.columns == linear.outputs && dx.columns == linear.inputs)
-        multiply(dy, linear, .backward(finish), linear.backward, bias: nil, into: dx, finish)
-    }
-
-    private func multiply<Y>(
-        _ x: Matrix<Operand>, _ linear: CPULinear, _ kind: Product.Kind, _ weights: PackedWeights,
-        bias: UnsafePointer<Float>?, into y: Matrix<Y>, _ finish: Product.Finish
-    ) {
-        assert(x.rows == y.rows)
-        if x.rows == 0 { return }
-        switch weights {
-        case .panels(let panels):
-            let groups = feedback_groups(precision.format, x.columns)
-            var weights = feedback_panels(
-                format: precision.format, groups: groups, weights: panels.all.groups, bias: bias, scales: nil, sums: nil
-            )
-            var product = feedback_product(
-                x: x.base, bytes: x.columns * x.elementSize, scales: nil, offsets: nil, rows: x.rows, from: 0,
-                to: y.columns,
-                finish: finish.accumulates
-                    ? FEEDBACK_ADD : finish.rectifies ? FEEDBACK_STORE_RECTIFIED : FEEDBACK_STORE,
-                narrow: finish.isNarrow ? 1 : 0, y: y.base, stride: y.columns * y.elementSize,
-                room: room(feedback_product_room(groups)))
-            kernels.multiply(&weights, &product)
-        case .oneDNN(let packed):
-            let product = product(linear, kind, rows: x.rows) {
-                prepare(
-                    m: x.rows, k: x.columns, n: y.columns, layout: onednn_weights_packed, like: packed,
-                    bias: bias != nil, rectified: finish.rectifies, accumulate: finish.accumulates, narrow: isNarrow,
-                    narrowResult: finish.isNarrow)
-            }
-            if onednn_product_run(product, x.base, nil, packed, bias, y.base) != 0 {
-                fatalError(String(cString: onednn_last_error()))
+    /// y from x, or dx from dy: the products of W' and b'.
+    private func multiply<Y>(_ x: Matrix<Operand>, _ linear: CPULinear, _ kind: ProductKind, into y: Matrix<Y>) {
+        recorded(kind, linear, rows: x.rows) {
+            let isForward = kind.phase == .linearForward
+            let bias = isForward ? linear.bias.all.floats : nil
+            let narrowResult = y.elementSize == MemoryLayout<UInt16>.size
+            assert(x.rows == y.rows)
+            assert(x.columns == (isForward ? linear.inputs : linear.outputs))
+            assert(y.columns == (isForward ? linear.outputs : linear.inputs))
+            if x.rows == 0 { return }
+            switch isForward ? linear.forward : linear.backward {
+            case .panels(let panels):
+                let groups = feedback_groups(precision.format, x.columns)
+                var weights = feedback_panels(
+                    format: precision.format, groups: groups, weights: panels.all.groups, bias: bias, scales: nil,
+                    sums: nil)
+                var product = feedback_product(
+                    x: x.base, bytes: x.columns * x.elementSize, scales: nil, offsets: nil, rows: x.rows, from: 0,
+                    to: y.columns,
+                    finish: kind.accumulates
+                        ? FEEDBACK_ADD : kind.rectifies ? FEEDBACK_STORE_RECTIFIED : FEEDBACK_STORE,
+                    narrow: narrowResult, y: y.base, stride: y.columns * y.elementSize,
+                    room: room(feedback_product_room(groups)))
+                kernels.multiply(&weights, &product)
+            case .oneDNN(let packed):
+                let handle = product(linear, kind, rows: x.rows) {
+                    prepare(
+                        m: x.rows, k: x.columns, n: y.columns, like: packed, bias: isForward,
+                        rectified: kind.rectifies, accumulate: kind.accumulates, narrow: isNarrow,
+                        narrowResult: narrowResult)
+                }
+                if onednn_product_run(handle, x.base, nil, packed, bias, y.base) != 0 {
+                    fatalError(String(cString: onednn_last_error()))
+                }
             }
         }
     }
@@ -185,30 +160,22 @@ extension CPUExecutor {
     }
 
     package func linear(_ x: Matrix<Operand>, _ linear: CPULinear, into y: Matrix<Operand>, rectified: Bool) {
-        recorded(.forwardToOperand(rectified: rectified), linear, rows: x.rows) {
-            multiply(x, linear, into: y, .init(rectifies: rectified, isNarrow: isNarrow))
-        }
+        multiply(x, linear, .forwardToOperand(rectified: rectified), into: y)
     }
     package func linear(_ x: Matrix<Operand>, _ linear: CPULinear, into y: Matrix<State>) {
-        recorded(.forward(accumulates: false), linear, rows: x.rows) { multiply(x, linear, into: y) }
+        multiply(x, linear, .forward(accumulates: false), into: y)
     }
     package func linear(_ x: Matrix<Operand>, _ linear: CPULinear, accumulatingInto y: Matrix<State>) {
-        recorded(.forward(accumulates: true), linear, rows: x.rows) {
-            multiply(x, linear, into: y, .init(accumulates: true))
-        }
+        multiply(x, linear, .forward(accumulates: true), into: y)
     }
     package func linearBackward(_ dy: Matrix<Operand>, _ linear: CPULinear, into dx: Matrix<Operand>) {
-        recorded(.backwardToOperand, linear, rows: dy.rows) {
-            multiplyBackward(dy, linear, into: dx, .init(isNarrow: isNarrow))
-        }
+        multiply(dy, linear, .backwardToOperand, into: dx)
     }
     package func linearBackward(_ dy: Matrix<Operand>, _ linear: CPULinear, into dx: Matrix<State>) {
-        recorded(.backward(accumulates: false), linear, rows: dy.rows) { multiplyBackward(dy, linear, into: dx) }
+        multiply(dy, linear, .backward(accumulates: false), into: dx)
     }
     package func linearBackward(_ dy: Matrix<Operand>, _ linear: CPULinear, accumulatingInto dx: Matrix<State>) {
-        recorded(.backward(accumulates: true), linear, rows: dy.rows) {
-            multiplyBackward(dy, linear, into: dx, .init(accumulates: true))
-        }
+        multiply(dy, linear, .backward(accumulates: true), into: dx)
     }
 
     package func linearGradients(
@@ -216,27 +183,18 @@ extension CPUExecutor {
         dBias: Matrix<State>?
     ) {
         recorded(.gradient, linear, rows: dy.rows) {
-            multiplyGradients(dy, x, linear, accumulatingInto: dWeight, dBias: dBias)
+            assert(dy.rows == x.rows && dWeight.rows == dy.columns && dWeight.columns == x.columns)
+            if dy.rows == 0 { return }
+            let handle = product(linear, .gradient, rows: dy.rows) {
+                prepare(
+                    m: dy.columns, k: dy.rows, n: x.columns, sourceTransposed: true, accumulate: true, narrow: isNarrow)
+            }
+            let status = onednn_product_run(handle, dy.base, x.base, nil, nil, dWeight.floats)
+            if status != 0 { fatalError(String(cString: onednn_last_error())) }
+            guard let dBias else { return }
+            kernels.addColumnSums(
+                dy.pointer(dy.columns - dBias.count), dy.rows, dy.columns, dBias.count, dBias.floats)
         }
-    }
-
-    /// dW' += dyᵀ x, and db' += Σ_n dy_n.
-    private func multiplyGradients(
-        _ dy: Matrix<Operand>, _ x: Matrix<Operand>, _ linear: CPULinear, accumulatingInto dWeight: Matrix<State>,
-        dBias: Matrix<State>?
-    ) {
-        assert(dy.rows == x.rows && dWeight.rows == dy.columns && dWeight.columns == x.columns)
-        if dy.rows == 0 { return }
-        let product = product(linear, .gradient, rows: dy.rows) {
-            prepare(
-                m: dy.columns, k: dy.rows, n: x.columns, layout: onednn_weights_plain, sourceTransposed: true,
-                accumulate: true, narrow: isNarrow)
-        }
-        let status = onednn_product_run(product, dy.base, x.base, nil, nil, dWeight.floats)
-        if status != 0 { fatalError(String(cString: onednn_last_error())) }
-        guard let dBias else { return }
-        kernels.addColumnSums(
-            dy.pointer(dy.columns - dBias.count), dy.rows, dy.columns, dBias.count, dBias.floats)
     }
 
     package func unfold(

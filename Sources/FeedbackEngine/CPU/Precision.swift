@@ -9,7 +9,7 @@ public enum Precision: String, CaseIterable, Sendable {
     case bfloat16
 
     /// Whether this CPU and this oneDNN compute in this type.
-    public var isSupported: Bool { self == .float32 || feedback_has_fast(FEEDBACK_BFLOAT16) != 0 }
+    public var isSupported: Bool { self == .float32 || feedback_has_fast(FEEDBACK_BFLOAT16) }
 
     var format: feedback_format { self == .bfloat16 ? FEEDBACK_BFLOAT16 : FEEDBACK_FLOAT32 }
 

@@ -121,12 +121,9 @@ package final class WorkerPool: Sendable {
         state.start()
     }
 
-    /// Keeps oneDNN to the calling thread: what this thread runs from now on uses no other.
-    package static func bindToThisThread() { onednn_use_one_thread() }
-
     /// Runs `body(0)` on the calling thread and `body(1)` … `body(count − 1)` on the others; returns when all are done.
     package func run(_ body: @Sendable (Int) -> Void) {
-        Self.bindToThisThread()
+        onednn_use_one_thread()
         if count == 1 { return body(0) }
         withoutActuallyEscaping(body) { body in
             state.body.pointee = body

@@ -56,14 +56,10 @@ package final class Decoder: DecodingSession {
     }
 
     package func step(_ sequences: [any DecodingSequence], tokens: [Int32]) -> [[Float]] {
-        step(
-            sequences.map {
-                guard let own = $0 as? Sequence else { preconditionFailure("a sequence of another backend") }
-                return own
-            }, tokens)
-    }
-
-    private func step(_ sequences: [Sequence], _ tokens: [Int32]) -> [[Float]] {
+        let sequences = sequences.map { sequence -> Sequence in
+            guard let own = sequence as? Sequence else { preconditionFailure("a sequence of another backend") }
+            return own
+        }
         precondition(sequences.count == tokens.count)
         if sequences.isEmpty { return [] }
         let seen = sequences.reduce(1) { max($0, min($1.filled, memoryWindow)) }

@@ -92,7 +92,7 @@ package struct DecodingPositions: @unchecked Sendable {
         let (heads, size) = (s.columns, u.columns / s.columns)
         let format = precision.memory
         reach = u.rows
-        attend = feedback_kernels_of(format, portable ? 1 : 0).attendDecoding
+        attend = feedback_kernels_of(format, portable).attendDecoding
         groups = feedback_groups(format, size)
         embeddings = arena.groups(heads * groups * (reach + 32))
         bias = arena.state(heads, reach + 32)

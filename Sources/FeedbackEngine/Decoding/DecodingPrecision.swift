@@ -17,7 +17,7 @@ public enum DecodingPrecision: String, CaseIterable, Sendable {
     func weights(portable: Bool) -> feedback_format {
         switch self {
         case .float32: FEEDBACK_FLOAT32
-        case .bfloat16: portable || feedback_has_fast(FEEDBACK_FLOAT12) == 0 ? FEEDBACK_BFLOAT16 : FEEDBACK_FLOAT12
+        case .bfloat16: portable || !feedback_has_fast(FEEDBACK_FLOAT12) ? FEEDBACK_BFLOAT16 : FEEDBACK_FLOAT12
         case .int8: FEEDBACK_INT8
         }
     }
@@ -34,7 +34,7 @@ public enum DecodingPrecision: String, CaseIterable, Sendable {
 
     /// Whether this CPU has instructions for int8's dot products; without, it is slow. bfloat16 needs none: reading takes
     /// longer than turning it into float32.
-    public var isFast: Bool { self != .int8 || feedback_has_fast(FEEDBACK_INT8) != 0 }
+    public var isFast: Bool { self != .int8 || feedback_has_fast(FEEDBACK_INT8) }
 }
 
 /// Numbers of one format in groups of 32 bits (CKernels/include/Products.h).
@@ -76,21 +76,9 @@ package final class DecodingArena {
 }
 
 extension Matrix<State> {
-    /// Copies some columns of another row.
-    package func copyColumns(_ x: Matrix, _ columns: Range<Int>) {
-        assert(rows == 1 && x.rows == 1 && columns.upperBound <= min(self.columns, x.columns))
-        (floats + columns.lowerBound).update(from: x.floats + columns.lowerBound, count: columns.count)
-    }
-
     /// Adds a · x in some columns of a row.
-    package func add(_ x: Matrix, times a: Float, columns: Range<Int>) {
+    func add(_ x: Matrix, times a: Float, columns: Range<Int>) {
         assert(rows == 1 && x.rows == 1 && columns.upperBound <= min(self.columns, x.columns))
         feedback_add_scaled(x.floats + columns.lowerBound, a, columns.count, floats + columns.lowerBound)
-    }
-
-    /// The first numbers of a row.
-    package func floatValues(_ count: Int) -> [Float] {
-        precondition(count <= columns)
-        return Array(UnsafeBufferPointer(start: floats, count: count))
     }
 }

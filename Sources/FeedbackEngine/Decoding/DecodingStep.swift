@@ -28,7 +28,7 @@ struct DecodingShares: Sendable {
         heads =
             headsAreWhole
             ? columns.map { $0.lowerBound / K..<$0.upperBound / K }
-            : (0..<parts).map { H * $0 / parts..<H * ($0 + 1) / parts }
+            : (0..<parts).map { split(0..<H, $0, of: parts) }
     }
 }
 
@@ -66,7 +66,7 @@ final class DecodingWorkspace: @unchecked Sendable {
             precondition(
                 token >= 0 && Int(token) < table.rows, "token \(token) is outside the vocabulary of \(table.rows)")
             let own = x.rows(row..<row + 1)
-            own.copyColumns(table.rows(Int(token)..<Int(token) + 1), 0..<x.columns)
+            own.floats.update(from: table.floats + Int(token) * x.columns, count: x.columns)
             if let weight {
                 let m = memory.rows(row..<row + 1)
                 m.clear()
@@ -75,7 +75,7 @@ final class DecodingWorkspace: @unchecked Sendable {
         }
     }
 
-    func logits(row: Int) -> [Float] { logits.rows(row..<row + 1).floatValues(logits.columns) }
+    func logits(row: Int) -> [Float] { logits.rows(row..<row + 1).floatValues }
 }
 
 struct DecodingStep: @unchecked Sendable {

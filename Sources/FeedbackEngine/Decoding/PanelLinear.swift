@@ -41,7 +41,7 @@ package struct PanelLinear: @unchecked Sendable {
         panels = feedback_panels(
             format: format, groups: groups, weights: weights, bias: ownBias.floats,
             scales: scaled ? scales.floats : nil, sums: sums.floats)
-        kernel = feedback_kernels_of(format, portable ? 1 : 0).multiply
+        kernel = feedback_kernels_of(format, portable).multiply
         let (folded, encoded, panel) = (
             decodingState(outputs, inputs), groupBuffer(outputs * groups), groupBuffer(32 * groups)
         )
@@ -57,7 +57,7 @@ package struct PanelLinear: @unchecked Sendable {
             }
         }
         feedback_pack_columns(
-            format, encoded.all.base, groups * feedback_group_size(format), outputs, 1, weights,
+            format, encoded.all.base, groups * feedback_group_size(format), outputs, true, weights,
             panel.all.groups)
         withExtendedLifetime((folded, encoded, panel)) {}
     }
@@ -81,7 +81,7 @@ package struct PanelLinear: @unchecked Sendable {
         let product = feedback_product(
             x: x.numbers.all.groups, bytes: x.groups * MemoryLayout<Int32>.size, scales: x.scales.all.floats,
             offsets: x.offsets.all.floats, rows: x.rows, from: own.lowerBound, to: own.upperBound,
-            finish: finish.kernel, narrow: 0, y: y.base, stride: y.columns * MemoryLayout<Float>.size,
+            finish: finish.kernel, narrow: false, y: y.base, stride: y.columns * MemoryLayout<Float>.size,
             room: x.room.all.groups)
         withUnsafePointer(to: panels) { panels in withUnsafePointer(to: product) { kernel(panels, $0) } }
     }
@@ -90,7 +90,7 @@ package struct PanelLinear: @unchecked Sendable {
 /// One thread's inputs of a product, encoded in a precision, and the memory for them.
 package final class EncodedRows {
     private let format: feedback_format
-    private let float32 = feedback_kernels_of(FEEDBACK_FLOAT32, 1)
+    private let float32 = feedback_kernels_of(FEEDBACK_FLOAT32, true)
     let numbers: Buffer<Operand>
     let scales, offsets: Buffer<State>
     private let normalized, deviation: Buffer<State>

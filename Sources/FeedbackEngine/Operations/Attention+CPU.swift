@@ -1,6 +1,5 @@
 import CKernels
 import FeedbackTransformer
-import Foundation
 
 // The equations of Attention.swift, a row and a head at a time, on the layouts that the kernels want (CKernels.h).
 // Both passes read keys and values in two directions, over slots and over the head, so training keeps each in both.
@@ -82,8 +81,8 @@ extension CPUExecutor {
     package func makePositionGradients(heads: Int, headSize: Int, reach: Int) -> PositionGradients {
         PositionGradients(embeddings: state(heads * reach, feedback_padded(headSize)), bias: state(heads, reach))
     }
-    /// The slots, and 16 zeros before and behind that the gathering kernels may read.
-    package func scoreColumns(slots: Int) -> Int { feedback_padded(slots) + 32 }
+    /// The slots, and zeros before and behind that the gathering kernels may read.
+    package func scoreColumns(slots: Int) -> Int { feedback_padded(slots) + 2 * scoreMargin }
     package var scoreMargin: Int { 16 }
 
     package func pack(
@@ -151,7 +150,7 @@ extension CPUExecutor {
                     let n = step * rows + row
                     body(
                         row, h, visibility.slots(step: step), n * q.columns + h * cache.headSize,
-                        (n * heads + h) * scores + 16)
+                        (n * heads + h) * scores + scoreMargin)
                 }
             }
         }
@@ -175,7 +174,7 @@ extension CPUExecutor {
                     positions.overSlots.all.pointer(h * positions.sizeOverSlots * positions.columns + pair * column),
                     positions.columns, positions.bias.all.floats + h * positions.columns + column, visible.lowerBound,
                     visible.upperBound, cache.headSize,
-                    positionScores.floats + (n * cache.heads + h) * p.columns + 16,
+                    positionScores.floats + (n * cache.heads + h) * p.columns + scoreMargin,
                     cache.heads * p.columns)
             }
         }
@@ -213,7 +212,7 @@ extension CPUExecutor {
         let (rows, heads, size) = (cache.rows, cache.heads, cache.headSize)
         func sum(_ a: Matrix<Operand>, _ b: Matrix<Operand>, into sums: Matrix<State>, row: Int, head h: Int) {
             kernels.gatherSlots(
-                a.pointer((row * heads + h) * a.columns + 16), rows * heads * a.columns,
+                a.pointer((row * heads + h) * a.columns + scoreMargin), rows * heads * a.columns,
                 b.pointer(row * b.columns + h * size), rows * b.columns, steps.lowerBound, steps.upperBound,
                 slots.lowerBound, slots.upperBound, visibility.before, visibility.window, size,
                 sums.floats + cache.overHead(row, h))
@@ -237,7 +236,7 @@ extension CPUExecutor {
         let (size, steps) = (q.columns / heads, q.rows / rows)
         for row in 0..<rows {
             for h in 0..<heads {
-                let a = ds.pointer((row * heads + h) * ds.columns + 16)
+                let a = ds.pointer((row * heads + h) * ds.columns + scoreMargin)
                 kernels.gatherOffsets(
                     a, rows * heads * ds.columns, q.pointer(row * q.columns + h * size), rows * q.columns, 0, steps,
                     visibility.before, reach, size,

@@ -45,29 +45,15 @@ package final class PositionGradients {
 
 /// Which memories the steps of a block see: step i sees the last `window` of the `before + i` slots written before it.
 package struct Visibility: Equatable, Sendable {
-    package var before: Int
-    package var window: Int
+    let before: Int
+    let window: Int
 
-    package init(before: Int, window: Int) {
-        self.before = before
-        self.window = window
-    }
-
-    package func slots(step i: Int) -> Range<Int> { max(0, before + i - window)..<before + i }
+    func slots(step i: Int) -> Range<Int> { max(0, before + i - window)..<before + i }
 }
 
 /// What one layer's attention leaves for the sums over steps: ds and p [n·B·H, scoreColumns], q̃ and dc [n·B, D].
 package struct AttentionGradients {
     let scores, probabilities, query, context: Matrix<Operand>
-
-    package init(
-        scores: Matrix<Operand>, probabilities: Matrix<Operand>, query: Matrix<Operand>, context: Matrix<Operand>
-    ) {
-        self.scores = scores
-        self.probabilities = probabilities
-        self.query = query
-        self.context = context
-    }
 }
 
 package protocol AttentionOperations {

@@ -23,8 +23,8 @@ extension Dropout {
 }
 
 /// Dropout in one layer, for a block of steps.
-package struct BlockDropout {
-    package enum Place: Int {
+struct BlockDropout {
+    enum Place: Int {
         case attentionWeights, attentionOutput, hidden, feedForwardOutput
     }
     let layer: Dropout
@@ -33,24 +33,17 @@ package struct BlockDropout {
     /// Room for what a residual branch adds, [n·rows, D].
     let branch: Matrix<State>
 
-    package init(layer: Dropout, step: Int, rows: Int, branch: Matrix<State>) {
-        self.layer = layer
-        self.step = step
-        self.rows = rows
-        self.branch = branch
-    }
-
-    package func at(_ place: Place) -> Dropout { layer.part(place.rawValue) }
+    func at(_ place: Place) -> Dropout { layer.part(place.rawValue) }
 }
 
 extension Executor {
     /// x = z ∘ x / (1 − ρ).
-    package func drop(_ x: Matrix<Operand>, _ dropout: BlockDropout?, _ place: BlockDropout.Place) {
+    func drop(_ x: Matrix<Operand>, _ dropout: BlockDropout?, _ place: BlockDropout.Place) {
         if let dropout { drop(x, dropout.at(place), step: dropout.step, rows: dropout.rows) }
     }
 
     /// x += z ∘ (h Wᵀ + b) / (1 − ρ): what a block of a layer adds to the residual stream.
-    package func residual(
+    func residual(
         _ h: Matrix<Operand>, _ map: Linear, _ dropout: BlockDropout?, _ place: BlockDropout.Place,
         accumulatingInto x: Matrix<State>
     ) {
@@ -64,41 +57,25 @@ extension Executor {
 
 package protocol DropoutOperations {
     /// x = z ∘ x / (1 − ρ), for [n·rows, columns] of `rows` rows a time step, the first of which is `step`.
-    func drop(_ x: Matrix<State>, _ dropout: Dropout, step: Int, rows: Int)
-    /// x = z ∘ x / (1 − ρ).
-    func drop(_ x: Matrix<Operand>, _ dropout: Dropout, step: Int, rows: Int)
+    func drop<Role>(_ x: Matrix<Role>, _ dropout: Dropout, step: Int, rows: Int)
 }
 
 extension ReferenceExecutor {
-    private func dropAll<Role>(_ x: Matrix<Role>, _ dropout: Dropout, step: Int, rows: Int) {
+    package func drop<Role>(_ x: Matrix<Role>, _ dropout: Dropout, step: Int, rows: Int) {
         for n in 0..<x.rows {
             let key = dropout.rowKey(step: step + n / rows, row: n % rows)
             for c in 0..<x.columns { x.doubles[n * x.columns + c] *= dropout.factor(key, column: c) }
         }
     }
-    package func drop(_ x: Matrix<State>, _ dropout: Dropout, step: Int, rows: Int) {
-        dropAll(x, dropout, step: step, rows: rows)
-    }
-    package func drop(_ x: Matrix<Operand>, _ dropout: Dropout, step: Int, rows: Int) {
-        dropAll(x, dropout, step: step, rows: rows)
-    }
 }
 
 extension CPUExecutor {
-    private func dropAll<Role>(
-        _ x: Matrix<Role>, _ dropout: Dropout, step: Int, rows: Int,
-        _ kernel: (UnsafeMutableRawPointer?, Int, UInt32, UInt32, Float) -> Void
-    ) {
+    package func drop<Role>(_ x: Matrix<Role>, _ dropout: Dropout, step: Int, rows: Int) {
+        let kernels = x.elementSize == MemoryLayout<Float>.size ? float32 : kernels
         for n in 0..<x.rows {
-            kernel(
+            kernels.drop(
                 x.pointer(n * x.columns), x.columns, dropout.rowKey(step: step + n / rows, row: n % rows),
                 dropout.threshold, Float(dropout.scale))
         }
-    }
-    package func drop(_ x: Matrix<State>, _ dropout: Dropout, step: Int, rows: Int) {
-        dropAll(x, dropout, step: step, rows: rows, float32.drop)
-    }
-    package func drop(_ x: Matrix<Operand>, _ dropout: Dropout, step: Int, rows: Int) {
-        dropAll(x, dropout, step: step, rows: rows, kernels.drop)
     }
 }

@@ -85,7 +85,7 @@ package final class CPUExecutor: Executor {
             switch self {
             case .oneDNN: precision.isSupported
             case .plain: precision == .float32
-            case .fast: feedback_prefers_own_products(precision.format) != 0
+            case .fast: feedback_prefers_own_products(precision.format)
             }
         }
 
@@ -111,8 +111,8 @@ package final class CPUExecutor: Executor {
             "this CPU does not compute in \(precision.rawValue), or not so")
         self.precision = precision
         self.products = products
-        kernels = feedback_kernels_of(precision.format, products == .plain ? 1 : 0)
-        float32 = feedback_kernels_of(FEEDBACK_FLOAT32, 1)
+        kernels = feedback_kernels_of(precision.format, products == .plain)
+        float32 = feedback_kernels_of(FEEDBACK_FLOAT32, true)
         onednn_use_one_thread()
     }
 

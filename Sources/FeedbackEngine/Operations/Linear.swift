@@ -84,13 +84,8 @@ extension CPUExecutor {
 
 /// Gain γ and shift β of a LayerNorm, or their gradients.
 package struct NormParameters: Sendable {
-    package var gain: Matrix<State>
-    package var shift: Matrix<State>
-
-    package init(gain: Matrix<State>, shift: Matrix<State>) {
-        self.gain = gain
-        self.shift = shift
-    }
+    let gain: Matrix<State>
+    let shift: Matrix<State>
 }
 
 package protocol PackedLinear: AnyObject, Sendable {

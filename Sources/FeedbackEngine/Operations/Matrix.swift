@@ -18,13 +18,6 @@ package struct Matrix<Role>: @unchecked Sendable {
     package let rows: Int
     package let columns: Int
 
-    package init(base: UnsafeMutableRawPointer, elementSize: Int, rows: Int, columns: Int) {
-        self.base = base
-        self.elementSize = elementSize
-        self.rows = rows
-        self.columns = columns
-    }
-
     package var count: Int { rows * columns }
 
     /// The rows of a range, as a view of the same memory.
@@ -89,6 +82,12 @@ package struct Matrix<Role>: @unchecked Sendable {
             precondition(newValue.count == count, "\(newValue.count) values for \(rows)×\(columns)")
             for (index, value) in newValue.enumerated() { self[index] = value }
         }
+    }
+
+    /// The same in float32.
+    package var floatValues: [Float] {
+        elementSize == MemoryLayout<Float>.size
+            ? Array(UnsafeBufferPointer(start: floats, count: count)) : values.map(Float.init)
     }
 
     /// One number in row-major order. For tests, setup and small work; operations never go through here.
@@ -178,11 +177,7 @@ package final class ParameterStore: Sendable {
     package var host: Parameters {
         get {
             var parameters = Parameters(table)
-            withExtendedLifetime(self) {
-                parameters.values =
-                    all.elementSize == MemoryLayout<Float>.size
-                    ? Array(UnsafeBufferPointer(start: all.floats, count: all.count)) : all.values.map(Float.init)
-            }
+            withExtendedLifetime(self) { parameters.values = all.floatValues }
             return parameters
         }
         set { write(newValue, 0..<table.count) }

@@ -1,5 +1,4 @@
 import CKernels
-import Foundation
 
 // E9: the memory vector, a learned weighted sum of all layers' outputs (Fan et al. 2020, their definition of it)
 //

@@ -43,14 +43,7 @@ struct GradientReduction {
         _ communicator: any Communicator, threads: Int, rows: Int, _ table: ParameterTable, reach: Int,
         executor: some Executor
     ) {
-        let threads = communicator.allGather([threads]).map { $0[0] }
-        self.init(communicator, workers: Self.workers(threads, rows: rows), table, reach: reach, executor: executor)
-    }
-
-    private init(
-        _ communicator: any Communicator, workers: [Range<Int>], _ table: ParameterTable, reach: Int,
-        executor: some Executor
-    ) {
+        let workers = Self.workers(communicator.allGather([threads]).map { $0[0] }, rows: rows)
         let blocks = table.trainable(reach: reach).flatMap { part in
             stride(from: part.range.lowerBound, to: part.range.upperBound, by: Block.size).map {
                 Block(range: $0..<min($0 + Block.size, part.range.upperBound), decays: part.decays)

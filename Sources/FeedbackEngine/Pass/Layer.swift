@@ -109,18 +109,12 @@ extension Executor {
 // Shapes: x, dx, n, dn [N, D]; r [N, 1]; h, dh [N, F].
 
 /// What the forward pass keeps for the backward pass: n, r, h.
-package struct FeedForwardStash {
-    package let normalized: Matrix<Operand>
-    package let inverseDeviation: Matrix<State>
-    package let hidden: Matrix<Operand>
+struct FeedForwardStash {
+    let normalized: Matrix<Operand>
+    let inverseDeviation: Matrix<State>
+    let hidden: Matrix<Operand>
 
-    package init(normalized: Matrix<Operand>, inverseDeviation: Matrix<State>, hidden: Matrix<Operand>) {
-        self.normalized = normalized
-        self.inverseDeviation = inverseDeviation
-        self.hidden = hidden
-    }
-
-    package func rows(_ range: Range<Int>) -> FeedForwardStash {
+    func rows(_ range: Range<Int>) -> FeedForwardStash {
         FeedForwardStash(
             normalized: normalized.rows(range), inverseDeviation: inverseDeviation.rows(range),
             hidden: hidden.rows(range))
@@ -128,16 +122,11 @@ package struct FeedForwardStash {
 }
 
 /// What the backward pass keeps for the weight gradients: do, dh.
-package struct FeedForwardDeltas {
-    package let output: Matrix<Operand>
-    package let hidden: Matrix<Operand>
+struct FeedForwardDeltas {
+    let output: Matrix<Operand>
+    let hidden: Matrix<Operand>
 
-    package init(output: Matrix<Operand>, hidden: Matrix<Operand>) {
-        self.output = output
-        self.hidden = hidden
-    }
-
-    package func rows(_ range: Range<Int>) -> FeedForwardDeltas {
+    func rows(_ range: Range<Int>) -> FeedForwardDeltas {
         FeedForwardDeltas(output: output.rows(range), hidden: hidden.rows(range))
     }
 }
@@ -149,7 +138,7 @@ package protocol RectifierOperations {
 
 extension Executor {
     /// `inner` is W1' [F, D] with the LayerNorm's gain and shift folded in, `outer` W2 [D, F].
-    package func feedForward(
+    func feedForward(
         _ x: Matrix<State>, inner: Linear, outer: Linear, keeping stash: FeedForwardStash,
         dropout: BlockDropout? = nil
     ) {
@@ -160,7 +149,7 @@ extension Executor {
     }
 
     /// `dNormalized` is room for dn.
-    package func feedForwardBackward(
+    func feedForwardBackward(
         _ dx: Matrix<State>, inner: Linear, outer: Linear, _ stash: FeedForwardStash,
         keeping deltas: FeedForwardDeltas, dNormalized: Matrix<State>, dropout: BlockDropout? = nil
     ) {

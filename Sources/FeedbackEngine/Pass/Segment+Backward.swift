@@ -4,7 +4,7 @@ extension Segment {
     /// The gradients that answer `forward`, for dlogits [T·R, V]: added to one worker's store, in the terms of the packed
     /// maps (`PackedModel.unfold`). The steps are those of `forward`, in reverse.
     func backward(
-        _ tile: Tile, tokens: [Int32], dLogits: Matrix<State>, dropout: Dropout? = nil,
+        _ tile: Tile, tokens: [Int32], dLogits: Matrix<State>, dropout: Dropout?,
         accumulatingInto gradient: ParameterStore
     ) {
         let all = rows(0..<shape.steps, of: tile)
@@ -98,7 +98,7 @@ extension Segment {
                         dm, x: workspace.x[l].rows(rows), weight: weights[l], accumulatingInto: dx)
                 }
             } else {  // 3
-                let slots = tile.carried + block.lowerBound..<tile.carried + block.upperBound
+                let slots = slots(block, tile)
                 gather(l, steps: attending, of: span, slots: slots, tile)
                 let dKeysValues = workspace.dKeysValues[l].rows(delta)
                 executor.keyValueGradients(workspace.caches[l], slots: slots, into: dKeysValues)
@@ -116,7 +116,7 @@ extension Segment {
     private func memoryBackward(
         _ block: Range<Int>, of chunk: Range<Int>, in span: Range<Int>, _ tile: Tile, into dm: Matrix<State>
     ) {
-        let slots = tile.carried + block.lowerBound..<tile.carried + block.upperBound
+        let slots = slots(block, tile)
         let dn = model.memoryNorm == .none ? dm : workspace.dNormalized.rows(0..<dm.rows)
         for cache in 0..<shape.caches {
             gather(cache, steps: block.upperBound..<chunk.upperBound, of: span, slots: slots, tile)
@@ -138,9 +138,8 @@ extension Segment {
     private func normBackward(
         _ dn: Matrix<State>, cache: Int, _ block: Range<Int>, _ tile: Tile, accumulatingInto dm: Matrix<State>
     ) {
-        let slots = tile.carried + block.lowerBound..<tile.carried + block.upperBound
         executor.normalizeBackward(
-            dn, normalized: vectors(cache: cache, slots: slots, tile),
+            dn, normalized: vectors(cache: cache, slots: slots(block, tile), tile),
             inverseDeviation: workspace.memoryInverseDeviation[cache].rows(rows(block, of: tile)),
             accumulatingInto: dm)
     }
@@ -186,10 +185,9 @@ extension Segment {
             gradients(dAttention.output, attention.context, of: layer.output, accumulatingInto: gradient)
             gradients(dAttention.query, attention.normalized, of: layer.query, accumulatingInto: gradient)
         }
-        let slots = tile.carried + span.lowerBound..<tile.carried + span.upperBound
         for cache in 0..<shape.caches {
             gradients(
-                workspace.dKeysValues[cache].rows(delta), vectors(cache: cache, slots: slots, tile),
+                workspace.dKeysValues[cache].rows(delta), vectors(cache: cache, slots: slots(span, tile), tile),
                 of: packed.keyValue[packed.keyValue.count == 1 ? 0 : cache], accumulatingInto: gradient)
         }
     }

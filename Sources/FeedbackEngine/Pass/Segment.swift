@@ -89,9 +89,6 @@ final class Segment<E: Executor> {
         workspace = Workspace(shape, rows: rows, training: training, executor: executor)
     }
 
-    /// The segment's blocks of steps, first to last.
-    var blocks: [Range<Int>] { ranges(of: 0..<shape.steps, by: shape.block) }
-
     func ranges(of steps: Range<Int>, by length: Int) -> [Range<Int>] {
         stride(from: steps.lowerBound, to: steps.upperBound, by: length).map {
             $0..<min($0 + length, steps.upperBound)
@@ -126,6 +123,11 @@ final class Segment<E: Executor> {
     func cache(layer: Int) -> E.Cache { workspace.caches[workspace.caches.count == 1 ? 0 : layer] }
     func keyValue(cache: Int) -> E.Linear { packed.keyValue[packed.keyValue.count == 1 ? 0 : cache].packed }
 
+    /// The slots that a range of steps fills.
+    func slots(_ steps: Range<Int>, _ tile: Tile) -> Range<Int> {
+        tile.carried + steps.lowerBound..<tile.carried + steps.upperBound
+    }
+
     /// The vectors that a cache's keys and values are made from, for a range of slots.
     func vectors(cache: Int, slots: Range<Int>, _ tile: Tile) -> Matrix<Operand> {
         tile.vectors[tile.vectors.count == 1 ? 0 : cache].rows(rows(slots, of: tile))
@@ -151,9 +153,9 @@ final class Segment<E: Executor> {
         executor.query(workspace.x[0].rows(first), packed.layers[0], keeping: workspace.attention[0].rows(first))  // E8
 
         // 2 and 3, a block of steps at a time.
-        for block in blocks {
+        for block in ranges(of: 0..<shape.steps, by: shape.block) {
             let rows = rows(block, of: tile)
-            let slots = tile.carried + block.lowerBound..<tile.carried + block.upperBound
+            let slots = slots(block, tile)
             for l in 0..<model.layers {
                 let x = workspace.x[l].rows(rows)
                 if !shape.isRecurrent {  // 3
@@ -205,8 +207,7 @@ final class Segment<E: Executor> {
 
     /// Keeps a block's memory vectors, normalised where the model says so.
     private func keep(_ m: Matrix<State>, cache: Int, _ block: Range<Int>, _ tile: Tile) {
-        let slots = tile.carried + block.lowerBound..<tile.carried + block.upperBound
-        let vectors = vectors(cache: cache, slots: slots, tile)
+        let vectors = vectors(cache: cache, slots: slots(block, tile), tile)
         switch model.memoryNorm {
         case .none: executor.convert(m, into: vectors)
         case .layer:

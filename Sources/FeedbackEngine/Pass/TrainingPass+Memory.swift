@@ -8,7 +8,7 @@ extension TrainingPass {
                 var all = Array(repeating: Float(0), count: slots * shape.batchSize * width)
                 eachSlot(slots) { tile, slot, place in
                     let own = tile.vectors[vector].rows(slot * tile.rows.count..<(slot + 1) * tile.rows.count)
-                    all.replaceSubrange(place, with: own.values.map(Float.init))
+                    all.replaceSubrange(place, with: own.floatValues)
                 }
                 reduction.gather(&all, rows: shape.batchSize, width: width)
                 return all

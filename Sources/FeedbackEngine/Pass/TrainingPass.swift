@@ -82,12 +82,12 @@ package final class TrainingPass<E: Executor>: TrainingSession {
             }
         }
         let partials = workers.map(\.gradient!.all)
-        each(.optimizer, of: reduction.blocks.indices) { [reduction] blocks, executor in
+        each(of: reduction.blocks.indices) { [reduction] blocks, executor in
             reduction.sumOwn(partials, blocks, on: executor)
         }
         for slice in 0..<(reduction.communicator.ranks > 1 ? reduction.slices : 0) {
             reduction.exchange(slice: slice, of: partials)
-            each(.optimizer, of: reduction.slice(slice)) { [reduction] blocks, executor in
+            each(of: reduction.slice(slice)) { [reduction] blocks, executor in
                 reduction.sum(blocks, slice: slice, of: partials, on: executor)
             }
         }
@@ -107,13 +107,11 @@ package final class TrainingPass<E: Executor>: TrainingSession {
         return reduction.sum(workers.map(\.sum))
     }
 
-    /// Shares out blocks of parameters among the workers.
-    private func each(
-        _ phase: TrainingPhase, of blocks: Range<Int>, _ body: @Sendable (Range<Int>, E) -> Void
-    ) {
+    /// Shares out blocks of parameters among the workers, who take the time for the optimizer's.
+    private func each(of blocks: Range<Int>, _ body: @Sendable (Range<Int>, E) -> Void) {
         pool.run { [workers] number in
             let executor = workers[number].executor
-            executor.timed(phase) { body(split(blocks, number, of: workers.count), executor) }
+            executor.timed(.optimizer) { body(split(blocks, number, of: workers.count), executor) }
         }
     }
 
@@ -146,7 +144,7 @@ package final class TrainingPass<E: Executor>: TrainingSession {
 
     package func update(_ step: AdamStep, decay: Double) {
         guard let moments else { preconditionFailure("a pass that evaluates has nothing to update") }
-        each(.optimizer, of: reduction.shard) { [reduction, gradient, parameters] blocks, executor in
+        each(of: reduction.shard) { [reduction, gradient, parameters] blocks, executor in
             for block in reduction.blocks[blocks] {
                 executor.adam(
                     parameters.all.elements(block.range), gradient: gradient.all.elements(block.range),
@@ -192,12 +190,12 @@ package final class TrainingPass<E: Executor>: TrainingSession {
         var logits = Array(repeating: Float(0), count: inputs.count * vocabulary)
         for worker in workers {
             for tile in worker.tiles {
-                let values = worker.segment.forward(tile, tokens: batch.select(inputs, tile.rows)).values
+                let values = worker.segment.forward(tile, tokens: batch.select(inputs, tile.rows)).floatValues
                 for n in 0..<shape.steps * tile.rows.count {
                     let row = n / tile.rows.count * shape.batchSize + tile.rows.lowerBound + n % tile.rows.count
                     logits.replaceSubrange(
                         row * vocabulary..<(row + 1) * vocabulary,
-                        with: values[n * vocabulary..<(n + 1) * vocabulary].lazy.map(Float.init))
+                        with: values[n * vocabulary..<(n + 1) * vocabulary])
                 }
             }
         }

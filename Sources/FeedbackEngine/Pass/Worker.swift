@@ -19,11 +19,7 @@ final class Worker<E: Executor>: @unchecked Sendable {
     ) {
         // Tiles of nearly equal size.
         let count = (rows.count + shape.tileRows - 1) / shape.tileRows
-        tiles = (0..<count).map { tile in
-            let own = rows.count * tile / count..<rows.count * (tile + 1) / count
-            return Tile(
-                shape, rows: rows.lowerBound + own.lowerBound..<rows.lowerBound + own.upperBound, executor: executor)
-        }
+        tiles = (0..<count).map { Tile(shape, rows: split(rows, $0, of: count), executor: executor) }
         segment = Segment(
             shape, rows: tiles.map(\.rows.count).max()!, packed: packed, parameters: parameters, training: training,
             executor: executor)
@@ -54,11 +50,9 @@ final class Worker<E: Executor>: @unchecked Sendable {
 
 /// Everything that one worker computes in while it takes rows through a segment, forward and backward. Allocated once.
 ///
-/// Everything is time-major: the rows of step t are t·R ..< (t+1)·R.
+/// Everything is time-major: of R rows of a batch, at most as many as it is made for, those of step t are t·R ..< (t+1)·R.
 final class Workspace<E: Executor> {
     let shape: SegmentShape
-    /// R: rows at a time, at most.
-    let rows: Int
     /// Steps of a span (Documentation/Vocabulary.md).
     let span: Int
 
@@ -110,7 +104,6 @@ final class Workspace<E: Executor> {
         }
         let scores = executor.scoreColumns(slots: shape.slots)
         self.shape = shape
-        self.rows = rows
         self.span = span
         x = (0...L).map { _ in state(all, D) }
         normalized = operand(all, D)

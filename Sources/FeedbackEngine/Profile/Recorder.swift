@@ -13,24 +13,34 @@ package enum TrainingPhase: String, CaseIterable, Sendable {
     case other
 }
 
-/// One matrix product that a pass asked for.
-package struct RecordedProduct<Linear: PackedLinear> {
-    enum Kind {
-        case forwardToOperand(rectified: Bool)
-        case forward(accumulates: Bool)
-        case backwardToOperand
-        case backward(accumulates: Bool)
-        case gradient
+/// A product of a linear map, and what becomes of its result.
+enum ProductKind: Equatable {
+    case forwardToOperand(rectified: Bool)
+    case forward(accumulates: Bool)
+    case backwardToOperand
+    case backward(accumulates: Bool)
+    case gradient
 
-        var phase: TrainingPhase {
-            switch self {
-            case .forwardToOperand, .forward: .linearForward
-            case .backwardToOperand, .backward: .linearBackward
-            case .gradient: .weightGradients
-            }
+    var phase: TrainingPhase {
+        switch self {
+        case .forwardToOperand, .forward: .linearForward
+        case .backwardToOperand, .backward: .linearBackward
+        case .gradient: .weightGradients
         }
     }
-    let kind: Kind
+    var rectifies: Bool { self == .forwardToOperand(rectified: true) }
+    var accumulates: Bool {
+        switch self {
+        case .forward(let accumulates), .backward(let accumulates): accumulates
+        case .forwardToOperand, .backwardToOperand: false
+        case .gradient: true
+        }
+    }
+}
+
+/// One matrix product that a pass asked for.
+package struct RecordedProduct<Linear: PackedLinear> {
+    let kind: ProductKind
     let linear: Linear
     let rows: Int
 
@@ -53,7 +63,7 @@ extension Executor {
     }
 
     @inline(__always)
-    func recorded(_ kind: RecordedProduct<Linear>.Kind, _ linear: Linear, rows: Int, _ body: () -> Void) {
+    func recorded(_ kind: ProductKind, _ linear: Linear, rows: Int, _ body: () -> Void) {
         recorder?.products.append(RecordedProduct(kind: kind, linear: linear, rows: rows))
         timed(kind.phase, body)
     }

@@ -1,5 +1,4 @@
 import FeedbackTransformer
-import Foundation
 
 /// Computes in plain Swift and double precision, on one thread: the oracle that other backends are held to. What the host
 /// reads is rounded to float32.

@@ -45,7 +45,7 @@ import Testing
             let y = decodingState(range.count, linear.outputs)
             for index in 0..<y.all.count { y.all[index] = 1 }
             for part in 0..<parts { linear.multiply(encoded, part: part, of: parts, finish, into: y.all) }
-            return (0..<range.count).map { y.all.rows($0..<$0 + 1).floatValues(linear.outputs) }
+            return (0..<range.count).map { y.all.rows($0..<$0 + 1).floatValues }
         }
 
         /// One output in Double, and how far a precision may be from it: half a unit in the last place for every factor

@@ -1,6 +1,7 @@
-import FeedbackEngine
 import FeedbackTransformer
 import Testing
+
+@testable import FeedbackEngine
 
 /// Sizes of one attention: rows, heads, size of a head, slots written before the block, steps of the block, window.
 struct AttentionSize: CustomTestStringConvertible {
@@ -57,9 +58,8 @@ private struct Run {
             q.all, cache, positions, size.visibility, probabilities: p.all, dropout: size.dropout, into: context.all)
         self.context = context.all.values
 
-        let padding = (columns - size.slots) / 2 < 16 ? 0 : 16
         probabilities = (0..<n * size.heads).flatMap { row in
-            (0..<size.slots).map { p.all[row * columns + padding + $0] }
+            (0..<size.slots).map { p.all[row * columns + executor.scoreMargin + $0] }
         }
 
         let dContext = executor.operand(n, D)

@@ -1,6 +1,7 @@
-import FeedbackEngine
 import FeedbackTransformer
 import Testing
+
+@testable import FeedbackEngine
 
 @Suite struct LinearTests {
     /// Rows, inputs, outputs, length of the bias.

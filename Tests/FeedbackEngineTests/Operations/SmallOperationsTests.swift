@@ -1,7 +1,7 @@
-import FeedbackEngine
 import FeedbackTransformer
-import Foundation
 import Testing
+
+@testable import FeedbackEngine
 
 @Suite struct EmbeddingTests {
     @Test func forwardPicksRowsAndBackwardAddsToThem() {
