@@ -19,7 +19,7 @@ extension Backend {
             if bytes(middle) <= available { fits = middle } else { exceeds = middle }
         }
         throw ConfigurationError(
-            "these settings take about \(gibibytes(bytes(shape.batchSize))) of memory; this machine has \(gibibytes(available)). "
+            "these settings take about \(gibibytes(bytes(shape.batchSize))) of memory; there are \(gibibytes(available)). "
                 + (fits > 0 ? "A batch-size of \(fits) would fit" : "Use a smaller model or sequence-length"))
     }
 }

@@ -48,7 +48,7 @@ import Testing
             (with("--gradient-clip", "1e999"), "gradient-clip is 1e999"),
             (with("--memory-window", "5000"), "memory-window is 5000; it must be a whole number from 1 to 4096"),
             (with("--threads", "0"), "threads is 0"), (with("--memory", "none"), "memory is none; it must be one of"),
-            (with("--d-model", "65536") + ["--d-ff", "1048576", "--layers", "900"], "of memory; this machine has"),
+            (with("--d-model", "65536") + ["--d-ff", "1048576", "--layers", "900"], "of memory; there are"),
             (with("--sequence-length", "60000"), "a sequence-length of 60000 needs 60001"),
             (with("--curriculum", "0:8,5"), "step:length pairs such as"),
             (with("--curriculum", "0:8,9:16,5:32"), "step 5 after step 9"),
@@ -115,7 +115,7 @@ import Testing
                 ["benchmark", "generate", "--precision", "int4"],
                 "precision is int4; it must be one of float32, bfloat16, int8"
             ),
-            (["benchmark", "generate", "--d-model", "65536", "--layers", "1000"], "of memory; this machine has"),
+            (["benchmark", "generate", "--d-model", "65536", "--layers", "1000"], "of memory; there are"),
             (["data", "fetch", "nothing"], "there is no data set nothing"),
         ]
         for (arguments, message) in cases { try place.expectRefusal(of: arguments, message) }
