@@ -1,6 +1,7 @@
 #include "CDevice.h"
 
 #include <dlfcn.h>
+#include <stdio.h>
 
 static void *openFirst(const char *const *names) {
     for (; *names; names++) {
@@ -39,8 +40,10 @@ int device_load_cuda(CUDAFunctions *functions) {
     return 0;
 }
 
-int device_load_nvrtc(NVRTCFunctions *functions) {
-    static const char *const names[] = {"libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12", 0};
+int device_load_nvrtc(NVRTCFunctions *functions, int version) {
+    char own[32];
+    snprintf(own, sizeof own, "libnvrtc.so.%d", version);
+    const char *const names[] = {own, "libnvrtc.so", 0};
     void *library = openFirst(names);
     if (!library) return 1;
     NVRTC_FUNCTIONS(LOAD_CUDA)

@@ -32,6 +32,7 @@ public struct DeviceName: Equatable, Sendable, LosslessStringConvertible {
             throw ConfigurationError(
                 "there is no device \(self): \(driver.rawValue) has \(all.count); feedback devices lists them")
         }
+        try all[number].open()
         return all[number]
     }
 

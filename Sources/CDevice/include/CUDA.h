@@ -14,7 +14,6 @@ enum {
     CUDA_MULTIPROCESSORS = 16,
     CUDA_MAJOR = 75,
     CUDA_MINOR = 76,
-    CUDA_COOPERATIVE_LAUNCH = 95,
 };
 
 #define CUDA_FUNCTIONS(F)                                                                                              \
@@ -68,5 +67,5 @@ typedef struct {
 
 /// Loads the driver: 0, or 1 where there is none, or 2 where it lacks a function.
 int device_load_cuda(CUDAFunctions *functions);
-/// Loads the compiler: 0, or 1 where there is none, or 2 where it lacks a function.
-int device_load_nvrtc(NVRTCFunctions *functions);
+/// Loads the compiler, of CUDA's version 12, say, before others: 0, or 1 where there is none, or 2 where it lacks a function.
+int device_load_nvrtc(NVRTCFunctions *functions, int version);

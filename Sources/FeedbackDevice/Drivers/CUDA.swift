@@ -24,10 +24,12 @@ private let loaded: Result<CUDAFunctions, ConfigurationError> = {
     }
 }()
 
-/// CUDA's compiler, loaded once; or why not.
+/// CUDA's compiler, loaded once; or why not. A driver takes no code of a compiler newer than itself.
 private let compiler: Result<NVRTCFunctions, ConfigurationError> = {
     var functions = NVRTCFunctions()
-    return device_load_nvrtc(&functions) == 0
+    var version: Int32 = 0
+    if case .success(let cuda) = loaded { _ = cuda.cuDriverGetVersion!(&version) }
+    return device_load_nvrtc(&functions, version / 1000) == 0
         ? .success(functions)
         : .failure(
             ConfigurationError(
@@ -42,8 +44,10 @@ final class CUDADevice: ComputeDevice, @unchecked Sendable {
     let groupSize = 256
     var largestArray: Int { memory }
     private let cuda: CUDAFunctions
-    private let context: CUcontext
+    private let number: Int32
     private let capability: Int
+    /// There is one from `open` on.
+    private nonisolated(unsafe) var context: CUcontext?
     private let programs = Mutex<[Bool: Kernels]>([:])
 
     private final class Array: DeviceArray, @unchecked Sendable {
@@ -51,7 +55,7 @@ final class CUDADevice: ComputeDevice, @unchecked Sendable {
         private let device: CUDADevice
         init(_ address: UInt64, _ device: CUDADevice) { (self.address, self.device) = (address, device) }
         deinit {
-            _ = device.cuda.cuCtxSetCurrent!(device.context)
+            device.makeCurrent()
             _ = device.cuda.cuMemFree!(address)
         }
     }
@@ -74,11 +78,9 @@ final class CUDADevice: ComputeDevice, @unchecked Sendable {
 
     private init(_ cuda: CUDAFunctions, _ number: Int32) throws(ConfigurationError) {
         var (device, bytes): (Int32, Int) = (0, 0)
-        var context: CUcontext?
         var label = [CChar](repeating: 0, count: 256)
         guard cuda.cuDeviceGet!(&device, number) == 0, cuda.cuDeviceGetName!(&label, 255, device) == 0,
-            cuda.cuDeviceTotalMem!(&bytes, device) == 0,
-            cuda.cuDevicePrimaryCtxRetain!(&context, device) == 0, let context
+            cuda.cuDeviceTotalMem!(&bytes, device) == 0
         else { throw ConfigurationError("the NVIDIA driver cannot use GPU \(number); nvidia-smi may say why") }
         func attribute(_ name: Int) -> Int {
             var value: Int32 = 0
@@ -89,10 +91,17 @@ final class CUDADevice: ComputeDevice, @unchecked Sendable {
         memory = bytes
         groups = attribute(CUDA_MULTIPROCESSORS)
         capability = 10 * attribute(CUDA_MAJOR) + attribute(CUDA_MINOR)
-        guard attribute(CUDA_COOPERATIVE_LAUNCH) == 1, capability >= 70 else {
+        (self.cuda, self.number) = (cuda, device)
+    }
+
+    func open() throws(ConfigurationError) {
+        guard capability >= 70 else {
             throw ConfigurationError("\(name) is too old; compute capability 7.0 is needed")
         }
-        (self.cuda, self.context) = (cuda, context)
+        let isOpen = programs.withLock { _ in
+            context != nil || cuda.cuDevicePrimaryCtxRetain!(&context, number) == 0
+        }
+        if !isOpen { throw ConfigurationError("the NVIDIA driver cannot use \(name); nvidia-smi may say why") }
     }
 
     func allocate(_ bytes: Int) throws -> any DeviceArray {
@@ -108,10 +117,20 @@ final class CUDADevice: ComputeDevice, @unchecked Sendable {
     func compile(narrow: Bool) throws -> any DeviceKernels {
         try programs.withLock { programs in
             if let kernels = programs[narrow] { return kernels }
+            let source = kernelSource(groupSize: groupSize, narrow: narrow, tensorCores: capability >= 80)
+            // Kept where they have been compiled before, by source and GPU; what the driver does not take is made anew.
+            let hash = source.utf8.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+            let file = cacheFolder.appending(path: "kernels-sm_\(capability)-\(String(hash, radix: 16)).cubin")
             makeCurrent()
-            var module: CUmodule?
-            let image = try image(narrow: narrow)
-            guard cuda.cuModuleLoadData!(&module, image) == 0, let module else {
+            var module = (try? Data(contentsOf: file)).flatMap { load([UInt8]($0)) }
+            if module == nil {
+                let image = try image(source)
+                module = load(image)
+                // Without a cache they are compiled again the next time.
+                try? FileManager.default.createDirectory(at: cacheFolder, withIntermediateDirectories: true)
+                if module != nil { try? Data(image).write(to: file, options: .atomic) }
+            }
+            guard let module else {
                 throw ConfigurationError("\(name)'s driver does not load the kernels; one as new as libnvrtc does")
             }
             let kernels = Kernels(module)
@@ -120,12 +139,13 @@ final class CUDADevice: ComputeDevice, @unchecked Sendable {
         }
     }
 
-    /// The kernels, compiled for this GPU: from the cache, where they have been compiled before from the same source.
-    private func image(narrow: Bool) throws -> [UInt8] {
-        let source = kernelSource(groupSize: groupSize, narrow: narrow, tensorCores: capability >= 80)
-        let hash = source.utf8.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
-        let file = cacheFolder.appending(path: "kernels-sm_\(capability)-\(String(hash, radix: 16)).cubin")
-        if let kept = try? Data(contentsOf: file) { return [UInt8](kept) }
+    private func load(_ image: [UInt8]) -> CUmodule? {
+        var module: CUmodule?
+        return cuda.cuModuleLoadData!(&module, image) == 0 ? module : nil
+    }
+
+    /// The kernels, compiled for this GPU.
+    private func image(_ source: String) throws -> [UInt8] {
         let nvrtc = try compiler.get()
         var program: nvrtcProgram?
         let options = ["--gpu-architecture=sm_\(capability)", "--std=c++17"]
@@ -144,18 +164,14 @@ final class CUDADevice: ComputeDevice, @unchecked Sendable {
             throw ConfigurationError(
                 "libnvrtc does not compile the kernels for \(name): \(firstError(log)); a newer one may")
         }
-        guard nvrtc.nvrtcGetCUBINSize!(program, &size) == 0 else {
+        guard nvrtc.nvrtcGetCUBINSize!(program, &size) == 0, size > 0 else {
             throw ConfigurationError("libnvrtc is too old for \(name); install a newer one")
         }
-        var image = [UInt8](repeating: 0, count: size)
-        _ = image.withUnsafeMutableBytes {
-            nvrtc.nvrtcGetCUBIN!(program, $0.baseAddress!.assumingMemoryBound(to: CChar.self))
+        var image = [CChar](repeating: 0, count: size)
+        guard nvrtc.nvrtcGetCUBIN!(program, &image) == 0 else {
+            throw ConfigurationError("CUDA's compiler, libnvrtc, does not work; install it anew")
         }
-        // Without a cache they are compiled again the next time.
-        try? FileManager.default.createDirectory(
-            at: file.deletingLastPathComponent(), withIntermediateDirectories: true)
-        try? Data(image).write(to: file, options: .atomic)
-        return image
+        return image.map { UInt8(truncatingIfNeeded: $0) }
     }
 
     func write(_ bytes: UnsafeRawBufferPointer, to array: any DeviceArray, at offset: Int) {

@@ -15,6 +15,8 @@ protocol ComputeDevice: AnyObject, Sendable {
     var groups: Int { get }
     var groupSize: Int { get }
 
+    /// Makes it ready, before anything else that follows. Only to be listed it takes nothing of its memory.
+    func open() throws(ConfigurationError)
     func allocate(_ bytes: Int) throws -> DeviceArray
     /// Compiles the kernels, where this has not been done, for operands in float32 or in bfloat16.
     func compile(narrow: Bool) throws -> DeviceKernels

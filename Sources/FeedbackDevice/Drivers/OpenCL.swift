@@ -21,10 +21,12 @@ private let loaded: Result<OpenCLFunctions, ConfigurationError> = {
 final class OpenCLDevice: ComputeDevice, @unchecked Sendable {
     let name: String
     let memory, largestArray, groups, groupSize: Int
+    private let localMemory: Int
     private let cl: OpenCLFunctions
     private let device: cl_device_id
-    private let context: cl_context
-    private let queue: cl_command_queue
+    /// Both are there from `open` on.
+    private nonisolated(unsafe) var context: cl_context!
+    private nonisolated(unsafe) var queue: cl_command_queue!
     /// OpenCL C as new as the device has it: unasked it is 1.2 at most, where no fence orders what groups write.
     private let standard: String
     private let programs = Mutex<[Bool: Kernels]>([:])
@@ -46,19 +48,16 @@ final class OpenCLDevice: ComputeDevice, @unchecked Sendable {
 
     /// Every device of every driver, in their order.
     static let all: Result<[OpenCLDevice], ConfigurationError> = loaded.flatMap { cl in
-        do throws(ConfigurationError) {
-            var devices: [OpenCLDevice] = []
-            for platform in list({ cl.clGetPlatformIDs!($0, $1, $2) }) as [cl_platform_id?] {
-                for device in list({ cl.clGetDeviceIDs!(platform, 0xFFFF_FFFF, $0, $1, $2) }) as [cl_device_id?] {
-                    devices.append(try OpenCLDevice(cl, device!))
-                }
+        var devices: [OpenCLDevice] = []
+        for platform in list({ cl.clGetPlatformIDs!($0, $1, $2) }) as [cl_platform_id?] {
+            for device in list({ cl.clGetDeviceIDs!(platform, 0xFFFF_FFFF, $0, $1, $2) }) as [cl_device_id?] {
+                devices.append(OpenCLDevice(cl, device!))
             }
-            if devices.isEmpty {
-                throw ConfigurationError(
-                    "OpenCL has no device; install the driver of your GPU, or apt's pocl-opencl-icd")
-            }
-            return .success(devices)
-        } catch { return .failure(error) }
+        }
+        return devices.isEmpty
+            ? .failure(
+                ConfigurationError("OpenCL has no device; install the driver of your GPU, or apt's pocl-opencl-icd"))
+            : .success(devices)
     }
 
     /// What a function of OpenCL lists, asked first how many there are.
@@ -71,7 +70,7 @@ final class OpenCLDevice: ComputeDevice, @unchecked Sendable {
         return ask(count, &found, nil) == 0 ? found : []
     }
 
-    private init(_ cl: OpenCLFunctions, _ device: cl_device_id) throws(ConfigurationError) {
+    private init(_ cl: OpenCLFunctions, _ device: cl_device_id) {
         func number(_ name: Int) -> Int {
             var value = 0
             _ = cl.clGetDeviceInfo!(device, UInt32(name), 8, &value, nil)
@@ -89,13 +88,24 @@ final class OpenCLDevice: ComputeDevice, @unchecked Sendable {
         groups = max(1, number(CL_DEVICE_MAX_COMPUTE_UNITS) & 0xFFFF_FFFF)
         // A CPU runs the work-items of a group one after the other: fewer of them wait less for each other.
         groupSize = number(CL_DEVICE_TYPE) & 2 != 0 ? 64 : 256
-        var error: Int32 = 0
-        var id: cl_device_id? = device
-        let made = cl.clCreateContext!(nil, 1, &id, nil, nil, &error)
-        guard let made, error == 0, let queue = cl.clCreateCommandQueue!(made, device, 0, &error), error == 0 else {
-            throw ConfigurationError("OpenCL cannot use \(name) (error \(error)); is its driver whole?")
+        localMemory = number(CL_DEVICE_LOCAL_MEM_SIZE)
+        (self.cl, self.device) = (cl, device)
+    }
+
+    func open() throws(ConfigurationError) {
+        guard localMemory >= 48 << 10 else {
+            throw ConfigurationError(
+                "\(name) has \(localMemory >> 10) KB of local memory, and the kernels take 48; compute on another device"
+            )
         }
-        (self.cl, self.device, context, self.queue) = (cl, device, made, queue)
+        let error = programs.withLock { _ in
+            var error: Int32 = 0
+            var id: cl_device_id? = device
+            if context == nil { context = cl.clCreateContext!(nil, 1, &id, nil, nil, &error) }
+            if error == 0 && queue == nil { queue = cl.clCreateCommandQueue!(context, device, 0, &error) }
+            return error
+        }
+        if error != 0 { throw ConfigurationError("OpenCL cannot use \(name) (error \(error)); is its driver whole?") }
     }
 
     func allocate(_ bytes: Int) throws -> any DeviceArray {
