@@ -8,17 +8,18 @@ import FeedbackTransformer
 /// ```
 public struct DeviceBackend: Backend {
     let device: any ComputeDevice
-    /// Whether training's operands are bfloat16; evaluation and decoding are always in float32.
-    let narrow: Bool
+    /// Whether operands are bfloat16, in training and in decoding; in evaluation they never are.
+    let narrow, narrowDecoding: Bool
 
     /// Throws where there is no such device, or no driver for it, and says what is missing.
     ///
     /// - Parameters:
     ///   - name: of a device other than the CPU.
-    ///   - narrow: whether training's operands are bfloat16; evaluation and decoding are always in float32.
-    public init(_ name: DeviceName, narrow: Bool = false) throws(ConfigurationError) {
+    ///   - narrow: whether training's operands are bfloat16; evaluation is always in float32.
+    ///   - narrowDecoding: whether a decoder's weights, keys and values are.
+    public init(_ name: DeviceName, narrow: Bool = false, narrowDecoding: Bool = false) throws(ConfigurationError) {
         device = try name.device()
-        self.narrow = narrow
+        (self.narrow, self.narrowDecoding) = (narrow, narrowDecoding)
     }
 
     public func training(_ model: FeedbackModel, _ shape: BatchShape) throws -> any TrainingSession {
@@ -30,7 +31,8 @@ public struct DeviceBackend: Backend {
     }
 
     public func decoding(_ model: FeedbackModel, memoryWindow: Int) throws -> any DecodingSession {
-        DeviceDecoder(try DecodingRoom(device, model.parameters, window: memoryWindow, sequences: 1))
+        DeviceDecoder(
+            try DecodingRoom(device, narrow: narrowDecoding, model.parameters, window: memoryWindow, sequences: 1))
     }
 
     public func footprint(_ model: ModelConfiguration, _ shape: BatchShape) -> Double {

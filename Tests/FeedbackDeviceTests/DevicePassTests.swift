@@ -141,7 +141,9 @@ enum TestedDevice {
     static let missing: Comment = "no OpenCL device: apt's pocl-opencl-icd is what the kernels are tested on"
     static let name = DeviceName(ProcessInfo.processInfo.environment["FEEDBACK_TEST_DEVICE"] ?? "opencl")!
     static var isThere: Bool { (try? DeviceName.devices(name.driver)) != nil }
-    static func backend(narrow: Bool = false) throws -> DeviceBackend { try DeviceBackend(name, narrow: narrow) }
+    static func backend(narrow: Bool = false) throws -> DeviceBackend {
+        try DeviceBackend(name, narrow: narrow, narrowDecoding: narrow)
+    }
 }
 
 /// One way to wire and size a model and its segment.

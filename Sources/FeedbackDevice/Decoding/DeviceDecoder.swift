@@ -59,7 +59,7 @@ final class DecodingRoom {
     private let weights: DeviceWeights
     private let layout: PassLayout
     private let integers: any DeviceArray
-    /// Where the sums lie by which reading is measured, and the numbers before them.
+    /// Where the sums lie by which reading is measured, and so how many numbers, of four bytes, are before them.
     private let sums: Int
     /// The phases of a step of so many sequences.
     private var programs: [Int: PlacedPhases] = [:]
@@ -67,14 +67,16 @@ final class DecodingRoom {
     var device: any ComputeDevice { weights.device }
     private var model: ModelConfiguration { layout.sizes.model }
 
-    init(_ device: any ComputeDevice, _ parameters: Parameters, window: Int, sequences: Int) throws {
+    init(_ device: any ComputeDevice, narrow: Bool, _ parameters: Parameters, window: Int, sequences: Int) throws {
         let sizes = PassSizes(parameters.table.configuration, sequences: sequences, window: window)
         var (state, operands) = (Arena(), Arena())
         let weightLayout = WeightLayout(parameters.table, reach: sizes.reach, training: false, &state, &operands)
         layout = PassLayout(sizes, slices: device.slices, &state, &operands)
-        sums = operands.take(device.manyGroups)
+        let size = narrow ? 2 : 4
+        sums = operands.take(device.manyGroups * 4 / size) * size / 4
         weights = try DeviceWeights(
-            device, narrow: false, parameters.table, weightLayout, reach: sizes.reach, state: state, operands: operands)
+            device, narrow: narrow, parameters.table, weightLayout, reach: sizes.reach, state: state, operands: operands
+        )
         integers = try device.allocate(4 * 4 * sequences)
         (self.parameters, self.window, self.sequences) = (parameters, window, sequences)
         weights.write(parameters)
@@ -82,11 +84,12 @@ final class DecodingRoom {
 
     /// Room for more sequences, with the caches of those that are there.
     convenience init(_ other: DecodingRoom, sequences: Int) throws {
-        try self.init(other.device, other.parameters, window: other.window, sequences: sequences)
-        let bytes = 4 * other.sequences * layout.sizes.slots * model.dModel
+        let size = other.weights.operandSize
+        try self.init(other.device, narrow: size == 2, other.parameters, window: other.window, sequences: sequences)
+        let bytes = size * other.sequences * layout.sizes.slots * model.dModel
         let (from, to) = (other.layout.keysAcross + other.layout.values, layout.keysAcross + layout.values)
         for (old, new) in zip(from, to) {
-            device.copy(other.weights.operands, at: 4 * old, to: weights.operands, at: 4 * new, bytes: bytes)
+            device.copy(other.weights.operands, at: size * old, to: weights.operands, at: size * new, bytes: bytes)
         }
         device.finish()
     }
@@ -120,7 +123,7 @@ final class DecodingRoom {
     func limit(_ sequences: Int) -> DeviceLimit {
         let maps = weights.layout.maps.reduce(0) { $0 + Int($1.inputs) * Int($1.outputs) }
         let memory = model.layers * layout.sizes.reach * 2 * model.dModel
-        let bytes = Double(4 * (maps + sequences * memory))
+        let bytes = Double(weights.operandSize * (maps + sequences * memory))
         return DeviceLimit(work: bytes) { [self] in
             let seconds = device.seconds {
                 weights.run("sumOfSquares", [.array(weights.operands), .long(0), .long(sums), .long(sums)])

@@ -8,17 +8,17 @@ extension DeviceName {
     /// - Parameters:
     ///   - threads: the CPU's.
     ///   - precision: of training's operands; evaluation is always in float32.
-    ///   - decodingPrecision: of a decoder's weights and memories; other devices than the CPU have float32 alone.
+    ///   - decodingPrecision: of a decoder's weights and memories; other devices than the CPU have no int8.
     public func backend(
         threads: Int, precision: Precision = .float32, decodingPrecision: DecodingPrecision = .float32
     ) throws(ConfigurationError) -> any Backend {
         if driver == .cpu {
             return CPUBackend(threads: threads, precision: precision, decodingPrecision: decodingPrecision)
         }
-        guard decodingPrecision == .float32 else {
-            throw ConfigurationError(
-                "\(self) decodes in float32 alone; leave out --precision \(decodingPrecision.rawValue), or --device")
+        guard decodingPrecision != .int8 else {
+            throw ConfigurationError("\(self) does not decode in int8; use --precision bfloat16, or --device cpu")
         }
-        return try DeviceBackend(self, narrow: precision == .bfloat16)
+        return try DeviceBackend(
+            self, narrow: precision == .bfloat16, narrowDecoding: decodingPrecision == .bfloat16)
     }
 }
