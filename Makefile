@@ -3,7 +3,7 @@
 # make fuzz SECONDS=600    damaged files and requests of every kind; SEED=2 for others, KIND=… for one, INPUT=… again
 # make mpi                 a command that trains over ranks as well: mpirun -n 2 .build/release/feedback train …
 # make sanitize            tests with the compiler's checks of addresses, of undefined behaviour and of threads
-# make cuda                compiles the devices' kernels for NVIDIA's GPUs; lists their registers
+# make cuda                compiles the devices' kernels for NVIDIA's GPUs; lists their registers; tests all up to the GPU
 # make lint, documentation, ranks, browser, notebook, interoperability, aarch64: below
 #
 # All install what is missing first. What remains to be had beforehand is a Swift toolchain, 6.2 or newer.
@@ -94,8 +94,10 @@ documentation: setup
 	@SWIFT="$(SWIFT)" Makefiles/documentation.sh $(FLAGS)
 
 # The kernels for NVIDIA's GPUs; needs PyPI where there is no nvcc.
-cuda:
+cuda: setup
 	@Makefiles/cuda.sh
+	$(SWIFT) build --build-tests $(RELEASE)
+	Tests/CUDA/check.sh .build-release-tests
 
 # The kernels on arm64, under emulation.
 aarch64:
