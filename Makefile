@@ -87,7 +87,7 @@ ranks: setup
 
 lint:
 	$(SWIFT) format lint --strict --recursive Package.swift Sources Tests
-	@Makefiles/clang-format.sh --dry-run --Werror $(wildcard Sources/C*/*.[ch] Sources/C*/include/*.h Tests/*/*.c)
+	@Makefiles/clang-format.sh --dry-run --Werror $(wildcard Sources/C*/*.[ch] Sources/C*/include/*.h Tests/*/*.[ch] Tests/*/*.cpp)
 
 # The libraries' DocC pages; any warning is an error.
 documentation: setup

@@ -93,7 +93,7 @@ class Block {
         return true;
     }
 
-public:
+  public:
     static thread_local Block *current;
 
     Block(unsigned size, const std::function<void()> &kernel)
@@ -156,8 +156,7 @@ static void multiplyOnTensorCores(float *c, const uint32_t *a, uint32_t b0, uint
 
 // MARK: Launching
 
-template <class... A, size_t... I>
-static void call(void (*kernel)(A...), void **arguments, std::index_sequence<I...>) {
+template <class... A, size_t... I> static void call(void (*kernel)(A...), void **arguments, std::index_sequence<I...>) {
     kernel(*static_cast<A *>(arguments[I])...);
 }
 template <class... A>

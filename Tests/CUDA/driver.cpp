@@ -74,11 +74,10 @@ CUresult cuDeviceGetName(char *name, int size, CUdevice device) { return snprint
 CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) { return *bytes = setting("memory", 1 << 30), device; }
 CUresult cuDeviceGetAttribute(int *value, int attribute, CUdevice device) {
     switch (attribute) {
-        case 16: *value = setting("processors", 2); break;        // CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
-        case 75: *value = setting("capability", 80) / 10; break;  // …_COMPUTE_CAPABILITY_MAJOR
-        case 76: *value = setting("capability", 80) % 10; break;  // …_COMPUTE_CAPABILITY_MINOR
-        case 95: *value = 1; break;                               // …_COOPERATIVE_LAUNCH
-        default: return invalidValue;
+    case 16: *value = setting("processors", 2); break;        // CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
+    case 75: *value = setting("capability", 80) / 10; break;  // …_COMPUTE_CAPABILITY_MAJOR
+    case 76: *value = setting("capability", 80) % 10; break;  // …_COMPUTE_CAPABILITY_MINOR
+    default: return invalidValue;
     }
     return device;
 }
@@ -93,7 +92,8 @@ CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes) {
     void *room = aligned_alloc(256, (bytes + 255) / 256 * 256);
     memset(room, 0xff, bytes);
     used += bytes;
-    arrays[*address = (CUdeviceptr)room] = bytes;
+    *address = (CUdeviceptr)room;
+    arrays[*address] = bytes;
     return 0;
 }
 CUresult cuMemFree_v2(CUdeviceptr address) {
@@ -133,10 +133,12 @@ CUresult cuModuleGetFunction(Function **function, Module *module, const char *na
     *function = (Function *)dlsym(module, (std::string("launch_") + name).c_str());
     return *function ? 0 : notFound;
 }
-static CUresult launch(Function *function, const unsigned *sizes, unsigned shared, void *stream, void **arguments, bool together) {
+static CUresult launch(
+    Function *function, const unsigned *sizes, unsigned shared, void *stream, void **arguments, bool together) {
     static std::atomic<long> launches{0};
     if (++launches == setting("launches", -1)) return launchFailed;
-    if (!isCurrent || sizes[1] != 1 || sizes[2] != 1 || sizes[4] != 1 || sizes[5] != 1 || shared || stream) return invalidValue;
+    if (!isCurrent || sizes[1] != 1 || sizes[2] != 1 || sizes[4] != 1 || sizes[5] != 1 || shared || stream)
+        return invalidValue;
     unsigned processors = setting("processors", 2);
     if (together && sizes[0] > processors) return tooLarge;
     unsigned atOnce = sizes[0] < processors ? sizes[0] : processors;
@@ -179,10 +181,12 @@ nvrtcResult nvrtcCompileProgram(Program *program, int count, const char *const *
         file << "#include \"" HERE "/block.h\"\n" << program->source << "\n";
         std::regex kernel("KERNEL (\\w+)\\(");
         for (std::sregex_iterator i(program->source.begin(), program->source.end(), kernel), end; i != end; ++i)
-            file << "extern \"C\" void launch_" << (*i)[1] << "(unsigned grid, unsigned threads, unsigned together, void **a) {"
+            file << "extern \"C\" void launch_" << (*i)[1]
+                 << "(unsigned grid, unsigned threads, unsigned together, void **a) {"
                  << "launch(" << (*i)[1] << ", grid, threads, together, a); }\n";
     }
-    std::string command = "c++ -std=c++17 -O2 -shared -fPIC -pthread -o " + base + ".so " + base + ".cpp 2>" + base + ".log";
+    std::string command = "c++ -std=c++17 -O2 -shared -fPIC -pthread -o " + base + ".so " + base + ".cpp 2>" + base
+                          + ".log";
     int status = system(command.c_str());
     program->log = contents(base + ".log");
     std::string code = contents(base + ".so");
