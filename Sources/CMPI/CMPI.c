@@ -161,6 +161,7 @@ const char *ranks_exchange(
     for (int i = 0; i < receives; i++) capacity += parts(received[i].count);
     MPI_Request *requests = malloc((size_t)capacity * sizeof *requests + 1);
     int *peers = malloc((size_t)capacity * sizeof *peers + 1);
+    const char *call = "MPI_Irecv";
     for (const ranks_piece *piece = received; piece < received + receives; piece++)
         for (int64_t at = 0; at < piece->count && error == MPI_SUCCESS; at += part) {
             peers[count] = piece->rank;
@@ -168,6 +169,7 @@ const char *ranks_exchange(
                 (char *)to + piece->offset + at, least(piece->count - at, part), MPI_BYTE, piece->rank, 0,
                 MPI_COMM_WORLD, &requests[count++]);
         }
+    if (error == MPI_SUCCESS) call = "MPI_Isend";
     for (const ranks_piece *piece = sent; piece < sent + sends; piece++)
         for (int64_t at = 0; at < piece->count && error == MPI_SUCCESS; at += part) {
             peers[count] = piece->rank;
@@ -175,7 +177,7 @@ const char *ranks_exchange(
                 (const char *)from + piece->offset + at, least(piece->count - at, part), MPI_BYTE, piece->rank, 0,
                 MPI_COMM_WORLD, &requests[count++]);
         }
-    const char *failed = error == MPI_SUCCESS ? wait(requests, peers, count) : failure("MPI_Isend", error);
+    const char *failed = error == MPI_SUCCESS ? wait(requests, peers, count) : failure(call, error);
     free(requests);
     free(peers);
     return failed;
