@@ -13,19 +13,25 @@ import Testing
     func referenceAgreesWithFiniteDifferences(wiring: Wiring) throws {
         let parameters = wiring.parameters(ReferenceExecutor())
         let batches = wiring.batches(2)
-        /// The loss of the second segment with other parameters, after a first with the original ones.
-        func loss(_ index: Int?, _ delta: Double) -> Double {
-            let pass = wiring.pass(parameters) { ReferenceExecutor() }
-            _ = pass.gradient(of: [batches[0]], dropout: wiring.dropout(0))
-            if let index { parameters.all[index] += delta }
-            pass.parametersChanged()
-            let sum = pass.gradient(of: [batches[1]], dropout: wiring.dropout(1))
-            if let index { parameters.all[index] -= delta }
-            return sum.loss / Double(sum.targets)
-        }
         let pass = wiring.pass(parameters) { ReferenceExecutor() }
         _ = pass.gradient(of: [batches[0]], dropout: wiring.dropout(0))
+        let memory = pass.carriedMemory
+        pass.carriedMemory = memory
         _ = pass.gradient(of: [batches[1]], dropout: wiring.dropout(1))
+        let changed = wiring.pass(parameters) { ReferenceExecutor() }
+        /// The loss of the second segment, with one number of the parameters moved.
+        func loss(_ index: Int, _ delta: Double) -> Double {
+            let number = parameters.all[index]
+            parameters.all[index] = number + delta
+            defer { parameters.all[index] = number }
+            changed.parametersChanged()
+            changed.carriedMemory = memory
+            let dropout = wiring.dropout(1)
+            let sum =
+                dropout == nil
+                ? changed.loss(of: batches[1]) : changed.gradient(of: [batches[1]], dropout: dropout)
+            return sum.loss / Double(sum.targets)
+        }
         var random = RandomSource(seed: 11)
         for parameter in parameters.table.parameters {
             // A few of each, the last rows among them: in position tables those are the nearest offsets.
