@@ -96,8 +96,7 @@ documentation: setup
 # The kernels for NVIDIA's GPUs; needs PyPI where there is no nvcc.
 cuda: setup
 	@Makefiles/cuda.sh
-	$(SWIFT) build --build-tests $(RELEASE)
-	Tests/CUDA/check.sh .build-release-tests
+	Tests/CUDA/check.sh $(TESTED) $(SWIFT) test $(RELEASE)
 
 # The kernels on arm64, under emulation.
 aarch64:

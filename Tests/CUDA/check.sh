@@ -2,10 +2,10 @@
 # The way to an NVIDIA GPU without one: the device's tests through a driver that computes on the CPU (driver.cpp), and one clear line,
 # with nothing lost, where a driver, a compiler or a GPU fails.
 #
-#   Tests/CUDA/check.sh .build-release-tests      where command and tests have been built, in release
+#   Tests/CUDA/check.sh .build/debug/feedback swift test      the command, and how to run tests
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-build=$1 command=$(realpath "$1/release/feedback")
+command=$PWD/$1 tests=("${@:2}")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 ${CXX:-c++} -std=c++17 -O2 -Wall -Werror -shared -fPIC -pthread -DHERE="\"$PWD/Tests/CUDA\"" -o "$work/libcuda.so.1" \
@@ -13,8 +13,7 @@ ${CXX:-c++} -std=c++17 -O2 -Wall -Werror -shared -fPIC -pthread -DHERE="\"$PWD/T
 ln -s libcuda.so.1 "$work/libnvrtc.so"
 export LD_LIBRARY_PATH=$work XDG_CACHE_HOME=$work/cache FEEDBACK_RUNS=$work/runs.sqlite
 
-FEEDBACK_TEST_DEVICE=cuda ${SWIFT:-swift} test -c release --scratch-path "$build" --skip-build \
-    --filter FeedbackDeviceTests >"$work/log" 2>&1 || {
+FEEDBACK_TEST_DEVICE=cuda "${tests[@]}" --filter FeedbackDeviceTests >"$work/log" 2>&1 || {
     grep -E "✘|rror:" "$work/log" | head -40 >&2
     exit 1
 }
