@@ -98,7 +98,9 @@ public final class RunRecorder: @unchecked Sendable {  // its timer is only ever
 
     /// Takes note of what has happened, to be written soon.
     ///
-    /// - Parameter layerWeights: softmax(w) at a validation.
+    /// - Parameters:
+    ///   - event: of the training.
+    ///   - layerWeights: softmax(w) at a validation.
     public func record(_ event: TrainingEvent, layerWeights: @autoclosure () -> [Double]? = nil) {
         let now = Date().timeIntervalSince1970
         switch event {
