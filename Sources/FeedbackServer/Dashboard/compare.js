@@ -12,7 +12,7 @@ export function compareView(main, asked) {
   const ids = [...new Set(asked)].slice(0, 8);
   const loaded = new Map();
   const rows = new Map();
-  const lines = curves();
+  const lines = curves({ single: false });
   const body = element("tbody", {}, ...ids.map(() => element("tr", { class: "skeleton" },
     ...columns.map(() => element("td", { text: " " })))));
   const table = element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "How the runs went" },

@@ -7,8 +7,11 @@ import { roundUp } from "./scale.js";
 import { smooth } from "./series.js";
 import { View } from "./view.js";
 
-/** @returns its `node`, and `show` for runs as `{ name, series, running }` */
-export function curves() {
+/**
+ * @param single whether it is one run's: its lines are then named by what they are, otherwise by the run
+ * @returns its `node`, and `show` for runs as `{ name, series, running }`
+ */
+export function curves({ single }) {
   const view = new View();
   const charts = {
     loss: new Chart("Loss", view, { format: decimal }),
@@ -23,8 +26,6 @@ export function curves() {
 
   function show(newRuns = runs) {
     runs = newRuns;
-    const single = runs.length === 1;
-    grid.classList.toggle("several", !single);
     const across = runs.map(({ series }) => places(series, view.axis));
     const ends = across.flatMap(({ steps, validations }) => [steps.at(-1) ?? 0, validations.at(-1) ?? 0]);
     const last = Math.max(0, ...ends);
@@ -56,7 +57,8 @@ export function curves() {
     looks = now;
   });
 
-  const grid = element("div", { class: "charts" }, ...Object.values(charts).map((chart) => chart.node));
+  const grid = element("div", { class: single ? "charts" : "charts several" },
+    ...Object.values(charts).map((chart) => chart.node));
   const node = element("section", { class: "curves", "aria-label": "Curves" }, toolbar(view), grid);
   // What changes between dark and light is drawn again.
   const dark = matchMedia("(prefers-color-scheme: dark)");

@@ -11,7 +11,7 @@ import { weights } from "./weights.js";
 
 export function runView(main, id) {
   const head = runHead();
-  const parts = { curves: curves(), samples: samples(), weights: weights(), attention: attention(id) };
+  const parts = { curves: curves({ single: true }), samples: samples(), weights: weights(), attention: attention(id) };
   const facts = element("div", { class: "panel-body" });
   main.append(element("article", { class: "run" }, head.node, parts.curves.node,
     element("div", { class: "columns" }, section("What it writes", parts.samples.node),
