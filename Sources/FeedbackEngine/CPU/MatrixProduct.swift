@@ -27,13 +27,13 @@ private enum PackedWeights {
 
     /// Packs w, [n, k] where `transposed`, else [k, n]; `operands` are the same numbers in the operand type.
     func pack(
-        _ w: Matrix<State>, _ operands: Matrix<Operand>, k: Int, n: Int, transposed: Bool, _ precision: Precision
+        _ w: Matrix<State>, _ operands: UnsafeRawPointer, k: Int, n: Int, transposed: Bool, _ precision: Precision
     ) {
         switch self {
         case .oneDNN(let packed):
             if onednn_pack(packed, w.floats, transposed) != 0 { fatalError(String(cString: onednn_last_error())) }
         case .panels(let panels):
-            feedback_pack_columns(precision.format, operands.base, k, n, transposed, panels.all.groups, nil)
+            feedback_pack_columns(precision.format, operands, k, n, transposed, panels.all.groups, nil)
         }
     }
 
@@ -144,17 +144,21 @@ extension CPUExecutor {
     ) {
         precondition(weight.rows == linear.outputs && weight.columns == linear.inputs)
         if packing.map({ $0.folded.all.count < weight.count }) ?? true {
-            packing = (state(1, weight.count), operand(1, weight.count))
+            packing = (state(1, weight.count), operand(1, isNarrow ? weight.count : 0))
         }
         let folded = packing!.folded.all.elements(0..<weight.count).shaped(linear.outputs, linear.inputs)
-        let operands = packing!.operands.all.elements(0..<weight.count)
         let unbiased = linear.outputs - (bias?.count ?? 0)
         for (rows, b) in [(0..<unbiased, nil), (unbiased..<linear.outputs, bias?.floats)] {
             feedback_fold(
                 weight.rows(rows).floats, norm?.gain.floats, norm?.shift.floats, b, Float(scale), rows.count,
                 linear.inputs, folded.rows(rows).floats, linear.bias.all.floats + rows.lowerBound)
         }
-        convert(folded, into: operands)
+        var operands = UnsafeRawPointer(folded.base)
+        if isNarrow {
+            let narrow = packing!.operands.all.elements(0..<weight.count)
+            convert(folded, into: narrow)
+            operands = UnsafeRawPointer(narrow.base)
+        }
         linear.forward.pack(folded, operands, k: linear.inputs, n: linear.outputs, transposed: true, precision)
         linear.backward.pack(folded, operands, k: linear.outputs, n: linear.inputs, transposed: false, precision)
     }
