@@ -91,6 +91,28 @@ import Testing
         for what in Trained.allCases { #expect(session.read(what) == other.read(what), "\(what)") }
     }
 
+    /// A profiled step computes the same bits. What its parts take by the device's clock is what they take by the host's.
+    @Test func profilesByTheDevicesClock() throws {
+        let wiring = DeviceWiring(steps: 19, layers: 3, dModel: 40, heads: 2, dFF: 33)
+        let (model, batch) = (wiring.model(), wiring.batches(1)[0])
+        let sessions = try (0..<2).map { _ in try TestedDevice.backend().training(model, wiring.shape) }
+        func step(_ session: any TrainingSession) {
+            _ = session.gradient(of: [batch], dropout: nil)
+            session.update(AdamStep(learningRate: 1e-2, number: 1), decay: 0.1)
+        }
+        step(sessions[0])
+        let start = ContinuousClock.now
+        let profile = try #require(sessions[1].profile { step(sessions[1]) })
+        let seconds = (ContinuousClock.now - start) / .seconds(1)
+        #expect(sessions[0].read(.parameters) == sessions[1].read(.parameters))
+        let parts = ["forward", "backward", "weight gradients", "embedding and memory weights", "unfolding"]
+        #expect(Set(profile.phases.keys) == Set(parts + ["optimizer", "packing", "host"]))
+        #expect(profile.phases.values.allSatisfy { $0 > 0 })
+        let onDevice = parts.reduce(0) { $0 + profile.phases[$1]! }
+        #expect(onDevice > 0.2 * seconds && onDevice < 1.01 * seconds, "\(profile.phases) in \(seconds) s")
+        #expect(profile.limit.seconds() > 0)
+    }
+
     /// A batch whose numbers overflow leaves nothing behind for the next one.
     @Test(arguments: MemoryRouting.allCases) func overflowIsForgotten(memory: MemoryRouting) throws {
         let wiring = DeviceWiring(memory: memory)

@@ -8,6 +8,7 @@ typedef struct cuda_context *CUcontext;
 typedef struct cuda_module *CUmodule;
 typedef struct cuda_function *CUfunction;
 typedef struct cuda_stream *CUstream;
+typedef struct cuda_event *CUevent;
 typedef struct nvrtc_program *nvrtcProgram;
 
 enum {
@@ -41,6 +42,11 @@ enum {
     F(cuLaunchCooperativeKernel, cuLaunchCooperativeKernel,                                                            \
       (CUfunction function, unsigned gridX, unsigned gridY, unsigned gridZ, unsigned blockX, unsigned blockY,          \
        unsigned blockZ, unsigned sharedBytes, CUstream stream, void **arguments))                                      \
+    F(cuEventCreate, cuEventCreate, (CUevent * event, unsigned flags))                                                 \
+    F(cuEventRecord, cuEventRecord, (CUevent event, CUstream stream))                                                  \
+    F(cuEventSynchronize, cuEventSynchronize, (CUevent event))                                                         \
+    F(cuEventElapsedTime, cuEventElapsedTime, (float *milliseconds, CUevent start, CUevent end))                       \
+    F(cuEventDestroy, cuEventDestroy_v2, (CUevent event))                                                              \
     F(cuGetErrorString, cuGetErrorString, (int error, const char **text))
 
 #define NVRTC_FUNCTIONS(F)                                                                                             \

@@ -23,6 +23,8 @@ enum {
     CL_DEVICE_VERSION = 0x102F,
     CL_PROGRAM_BUILD_LOG = 0x1183,
     CL_MEM_READ_WRITE = 1,
+    CL_QUEUE_PROFILING_ENABLE = 2,
+    CL_PROFILING_COMMAND_END = 0x1283,
 };
 
 #define OPENCL_FUNCTIONS(F)                                                                                            \
@@ -46,7 +48,10 @@ enum {
                             size_t size, uint32_t waits, const cl_event *list, cl_event *event))                       \
     F(clEnqueueCopyBuffer, (cl_command_queue queue, cl_mem from, cl_mem to, size_t fromOffset, size_t toOffset,        \
                             size_t size, uint32_t waits, const cl_event *list, cl_event *event))                       \
+    F(clEnqueueMarkerWithWaitList, (cl_command_queue queue, uint32_t waits, const cl_event *list, cl_event *event))    \
+    F(clGetEventProfilingInfo, (cl_event event, uint32_t name, size_t size, void *value, size_t *needed))              \
     F(clFinish, (cl_command_queue queue))                                                                              \
+    F(clReleaseEvent, (cl_event event))                                                                                \
     F(clReleaseMemObject, (cl_mem buffer))
 
 /// OpenCL's functions, under their own names.

@@ -197,6 +197,24 @@ final class CUDADevice: ComputeDevice, @unchecked Sendable {
         makeCurrent()
         check(cuda.cuCtxSynchronize!())
     }
+    func seconds(_ body: () -> Void) -> Double {
+        func event() -> CUevent? {
+            var event: CUevent?
+            check(cuda.cuEventCreate!(&event, 0))
+            return event
+        }
+        finish()
+        let (start, end) = (event(), event())
+        check(cuda.cuEventRecord!(start, nil))
+        body()
+        makeCurrent()
+        check(cuda.cuEventRecord!(end, nil))
+        check(cuda.cuEventSynchronize!(end))
+        var milliseconds: Float = 0
+        check(cuda.cuEventElapsedTime!(&milliseconds, start, end))
+        for event in [start, end] { check(cuda.cuEventDestroy!(event)) }
+        return Double(milliseconds) / 1000
+    }
 
     func run(_ kernels: any DeviceKernels, _ name: String, groups: Int, persistent: Bool, _ arguments: [KernelArgument])
     {

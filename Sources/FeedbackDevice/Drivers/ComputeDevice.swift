@@ -28,6 +28,8 @@ protocol ComputeDevice: AnyObject, Sendable {
     func run(_ kernels: DeviceKernels, _ kernel: String, groups: Int, persistent: Bool, _ arguments: [KernelArgument])
     /// Waits until all is done.
     func finish()
+    /// How long the device takes for what it is asked to do meanwhile, after all before it, by its own clock.
+    func seconds(_ body: () -> Void) -> Double
 }
 
 extension ComputeDevice {
@@ -35,15 +37,6 @@ extension ComputeDevice {
     var slices: Int { groups * groupSize / 32 }
     /// Groups of a kernel that need not be resident together.
     var manyGroups: Int { groups * 4 }
-
-    /// How long the device takes for something, after all before it.
-    func seconds(_ body: () -> Void) -> Double {
-        finish()
-        let start = ContinuousClock.now
-        body()
-        finish()
-        return (ContinuousClock.now - start) / .seconds(1)
-    }
 }
 
 /// Memory of a device, given back with the last reference.

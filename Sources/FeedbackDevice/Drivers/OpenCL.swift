@@ -102,7 +102,9 @@ final class OpenCLDevice: ComputeDevice, @unchecked Sendable {
             var error: Int32 = 0
             var id: cl_device_id? = device
             if context == nil { context = cl.clCreateContext!(nil, 1, &id, nil, nil, &error) }
-            if error == 0 && queue == nil { queue = cl.clCreateCommandQueue!(context, device, 0, &error) }
+            if error == 0 && queue == nil {
+                queue = cl.clCreateCommandQueue!(context, device, UInt64(CL_QUEUE_PROFILING_ENABLE), &error)
+            }
             return error
         }
         if error != 0 { throw ConfigurationError("OpenCL cannot use \(name) (error \(error)); is its driver whole?") }
@@ -162,6 +164,25 @@ final class OpenCLDevice: ComputeDevice, @unchecked Sendable {
         check(cl.clEnqueueCopyBuffer!(queue, buffer(from), buffer(to), offset, place, bytes, 0, nil, nil))
     }
     func finish() { check(cl.clFinish!(queue)) }
+    func seconds(_ body: () -> Void) -> Double {
+        func marker() -> cl_event? {
+            var event: cl_event?
+            check(cl.clEnqueueMarkerWithWaitList!(queue, 0, nil, &event))
+            return event
+        }
+        finish()
+        let start = marker()
+        body()
+        let end = marker()
+        finish()
+        let nanoseconds = [start, end].map { event in
+            var time: UInt64 = 0
+            check(cl.clGetEventProfilingInfo!(event, UInt32(CL_PROFILING_COMMAND_END), 8, &time, nil))
+            check(cl.clReleaseEvent!(event))
+            return time
+        }
+        return Double(max(nanoseconds[1], nanoseconds[0]) - nanoseconds[0]) / 1e9
+    }
 
     func run(_ kernels: any DeviceKernels, _ name: String, groups: Int, persistent: Bool, _ arguments: [KernelArgument])
     {

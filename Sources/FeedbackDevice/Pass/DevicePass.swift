@@ -188,14 +188,18 @@ final class DevicePass: TrainingSession {
         }
     }
 
-    /// Runs a step with its parts timed, each until the device has ended it. The limit is the step's matrix products
-    /// alone: three times those of the weight gradients, which are as many as the forward pass has, and half of what
-    /// both backward passes have.
+    /// Runs a step with its parts timed by the device's clock; what they leave of the step by the host's is the host's.
+    /// The limit is the step's matrix products alone: three times those of the weight gradients, which are as many as
+    /// the forward pass has, and half of what both backward passes have.
     func profile(_ step: () -> Void) -> StepProfile? {
         phases = [:]
+        let start = ContinuousClock.now
         step()
+        device.finish()
+        let seconds = (ContinuousClock.now - start) / .seconds(1)
         defer { phases = nil }
-        guard let phases, let program else { return nil }
+        guard var phases, let program else { return nil }
+        phases["host"] = max(0, seconds - phases.values.reduce(0, +))
         let products = program.products
         return StepProfile(
             phases: phases,
