@@ -49,28 +49,54 @@ public struct Sampler: Sendable {
         guard let largest = logits.max(), logits.allSatisfy(\.isFinite) else { throw NotFiniteError("output") }
         if temperature == 0 { return Int32(logits.firstIndex(of: largest)!) }
 
-        // Largest first; equals in the order of their tokens.
-        var candidates = logits.indices.sorted { (logits[$1], $0) < (logits[$0], $1) }
-        if let topK { candidates = Array(candidates.prefix(topK)) }
-        var weights = candidates.map { exp(Double(logits[$0] - largest) / temperature) }
-        // They fall, and the largest is 1.
-        if let minP { weights = Array(weights.prefix { $0 >= minP }) }
-        var total = weights.reduce(0, +)
+        var candidates = logits.indices.map { Candidate(logit: logits[$0], token: $0) }
+        if let topK { candidates = candidates.largest(topK) }
+        for n in candidates.indices {
+            candidates[n].weight = exp(Double(candidates[n].logit - largest) / temperature)
+        }
+        // The largest weighs 1.
+        if let minP { candidates.removeAll { $0.weight < minP } }
+        var total = candidates.totalWeight
         if let topP {
-            var sum = 0.0
-            var kept = 0
-            while kept < weights.count, kept == 0 || sum < topP * total {
-                sum += weights[kept]
+            // Those so light that all of them would not be what is left over need not be sorted.
+            let lightest = (1 - topP) * total / Double(candidates.count)
+            candidates.removeAll { $0.weight < lightest }
+            candidates.sort(by: >)
+            var (sum, kept) = (0.0, 0)
+            while kept < candidates.count, kept == 0 || sum < topP * total {
+                sum += candidates[kept].weight
                 kept += 1
             }
-            weights = Array(weights.prefix(kept))
+            candidates.removeLast(candidates.count - kept)
             total = sum
         }
         var left = random.uniform() * total
-        for (candidate, weight) in zip(candidates, weights) {
-            left -= weight
-            if left < 0 { return Int32(candidate) }
+        for candidate in candidates {
+            left -= candidate.weight
+            if left < 0 { return Int32(candidate.token) }
         }
-        return Int32(candidates[weights.count - 1])
+        // A rounded sum may leave something.
+        return Int32(candidates.max()!.token)
+    }
+}
+
+/// A token that may be next; of two with equal logits the earlier is the larger.
+private struct Candidate: Comparable {
+    let logit: Float
+    let token: Int
+    var weight = 0.0
+
+    static func < (a: Self, b: Self) -> Bool { a.logit < b.logit || a.logit == b.logit && a.token > b.token }
+}
+
+extension [Candidate] {
+    fileprivate var totalWeight: Double { reduce(0) { $0 + $1.weight } }
+
+    /// The `count` largest, in no order, without sorting the others.
+    fileprivate func largest(_ count: Int) -> Self {
+        if count >= self.count { return self }
+        var kept = Heap(Array(prefix(count)))
+        for candidate in dropFirst(count) where kept.first! < candidate { kept.replaceFirst(with: candidate) }
+        return kept.elements
     }
 }

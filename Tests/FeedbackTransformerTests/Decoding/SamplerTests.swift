@@ -52,6 +52,32 @@ import Testing
         #expect(try counts(Sampler(topP: 1), of: logits)[3] > 0)
     }
 
+    /// What is drawn, of many logits with equals among them, is what the definition keeps after sorting all.
+    @Test(arguments: [
+        (nil, nil, nil), (3, nil, nil), (40, nil, nil), (nil, 0.6, nil), (nil, 1, nil), (nil, nil, 0.3), (9, 0.8, 0.1),
+    ])
+    func drawsWhatTheDefinitionKeeps(topK: Int?, topP: Double?, minP: Double?) throws {
+        var random = RandomSource(seed: 3)
+        for seed in 0..<10 {
+            let logits = (0..<20).map { _ in Float(random.below(8)) / 4 }
+            var kept = logits.indices.sorted { (-logits[$0], $0) < (-logits[$1], $1) }.prefix(topK ?? 20)
+            func weight(_ token: Int) -> Double { exp(Double(logits[token]) / 0.7) }
+            kept = kept.prefix { weight($0) >= (minP ?? 0) * weight(kept[0]) }
+            let total = kept.reduce(0) { $0 + weight($1) }
+            if let topP {
+                var sum = 0.0
+                kept = kept.prefix { token in
+                    defer { sum += weight(token) }
+                    return sum < topP * total
+                }
+            }
+            let sampler = try Sampler(temperature: 0.7, topK: topK, topP: topP, minP: minP, seed: UInt64(seed))
+            let drawn = try counts(sampler, of: logits, draws: 1000).enumerated().filter { $0.element > 0 }.map(
+                \.offset)
+            #expect(drawn == kept.sorted())
+        }
+    }
+
     @Test func theSameSeedGivesTheSameTokens() throws {
         var (a, b, c) = (try Sampler(seed: 8), try Sampler(seed: 8), try Sampler(seed: 9))
         let (x, y, z) = try (

@@ -1,11 +1,14 @@
 /// A binary heap: the first comes first.
 struct Heap<Element: Comparable> {
-    private var elements: [Element]
+    /// In no order, but that the first is the first.
+    private(set) var elements: [Element]
 
     init(_ elements: [Element]) {
         // Sorted is a heap.
         self.elements = elements.sorted()
     }
+
+    var first: Element? { elements.first }
 
     mutating func insert(_ element: Element) {
         elements.append(element)
@@ -20,16 +23,18 @@ struct Heap<Element: Comparable> {
 
     mutating func popFirst() -> Element? {
         guard let first = elements.first, let last = elements.popLast() else { return nil }
-        if elements.isEmpty { return first }
-        elements[0] = last
-        var parent = 0
-        while true {
-            var least = parent
-            for child in [2 * parent + 1, 2 * parent + 2]
-            where child < elements.count && elements[child] < elements[least] { least = child }
-            if least == parent { return first }
-            elements.swapAt(parent, least)
-            parent = least
+        if !elements.isEmpty { replaceFirst(with: last) }
+        return first
+    }
+
+    mutating func replaceFirst(with element: Element) {
+        elements[0] = element
+        var (parent, child) = (0, 1)
+        while child < elements.count {
+            if child + 1 < elements.count && elements[child + 1] < elements[child] { child += 1 }
+            guard elements[child] < elements[parent] else { return }
+            elements.swapAt(child, parent)
+            (parent, child) = (child, 2 * child + 1)
         }
     }
 }
