@@ -15,6 +15,7 @@
 
 typedef struct {
     int on, n, head, step, row, count, seen;
+    int place;  // count's in the ring of slots
     long cache, vector, scores;
 } Item;
 
@@ -27,10 +28,17 @@ DEVICE Item itemOf(const Shape *s, LOCAL const Phase *phase, int first, int inde
     item.row = item.n % s->batch;
     item.count = integers[s->counts + item.row] + item.step;
     item.seen = item.on ? min(item.count, s->reach) : 0;
+    item.place = item.count % s->slots;
     item.cache = ((long)integers[s->places + item.row] * s->heads + item.head) * s->slots * s->headSize;
     item.vector = (long)item.n * s->width + item.head * s->headSize;
     item.scores = ((long)item.n * s->heads + item.head) * s->reach;
     return item;
+}
+
+// The slot of the memory at an offset.
+DEVICE int slotAt(const Shape *s, int place, int offset) {
+    int slot = place - offset;
+    return slot < 0 ? slot + s->slots : slot;
 }
 
 DEVICE void attend(
@@ -43,11 +51,16 @@ DEVICE void attend(
         GLOBAL const operand *q = operands + phase->query + item.vector;
         float largest = -INFINITY;
         for (int o = 1 + lane; o <= item.seen; o += LANES) {  // 1
-            GLOBAL const operand *key = operands + phase->keysAcross + item.cache + (item.count - o) % s->slots;
+            GLOBAL const operand *key = operands + phase->keysAcross + item.cache + slotAt(s, item.place, o);
             GLOBAL const operand *position = operands + phase->positionsAcross + (long)item.head * s->reach * K + o - 1;
             float score = state[phase->positionBias + (long)item.head * s->reach + o - 1];
-            for (int k = 0; k < K; k++)
-                score += load(q, k) * (load(key, (long)k * s->slots) + load(position, (long)k * s->reach));
+            for (int k = 0; k < K; k += BATCH) {
+                float own[BATCH], other[BATCH];
+                EACH own[i] = k + i < K ? load(q, k + i) : 0;
+                EACH other[i] = k + i < K ? load(key, (long)(k + i) * s->slots) : 0;
+                EACH other[i] += k + i < K ? load(position, (long)(k + i) * s->reach) : 0;
+                EACH score += own[i] * other[i];
+            }
             kept[o - 1] = score;
             largest = fmax(largest, score);
         }
@@ -67,10 +80,14 @@ DEVICE void attend(
         }
         BARRIER;
         for (int k = lane; k < K; k += LANES) {  // 3
+            GLOBAL const operand *value = operands + phase->values + item.cache + k;
             float sum = 0;
-            for (int o = 1; o <= item.seen; o++)
-                sum += kept[o - 1]
-                    * load(operands + phase->values + item.cache, (long)((item.count - o) % s->slots) * K + k);
+            for (int o = 1; o <= item.seen; o += BATCH) {
+                float weight[BATCH], other[BATCH];
+                EACH weight[i] = o + i <= item.seen ? kept[o + i - 1] : 0;
+                EACH other[i] = o + i <= item.seen ? load(value, (long)slotAt(s, item.place, o + i) * K) : 0;
+                EACH sum += weight[i] * other[i];
+            }
             if (item.on) store(operands + phase->context + item.vector, k, sum);
         }
         BARRIER;
@@ -85,14 +102,14 @@ DEVICE void attendBackward(
     for (int start = THIS_GROUP * SLICES; start < phase->rows * s->heads; start += GROUPS * SLICES) {
         Item item = itemOf(s, phase, first, start + slice, integers);
         GLOBAL const operand *dc = operands + phase->contextGradient + item.vector;
+        GLOBAL const operand *c = operands + phase->context + item.vector;
         GLOBAL operand *p = operands + phase->probabilities + item.scores;
         float own = 0;
-        for (int k = 0; k < K; k++) own += load(dc, k) * load(operands + phase->context + item.vector, k);
+        for (int k = 0; k < K; k++) own += load(dc, k) * load(c, k);
         for (int o = 1 + lane; o <= s->reach; o += LANES) {
             float ds = 0;
             if (o <= item.seen) {
-                GLOBAL const operand *value =
-                    operands + phase->valuesAcross + item.cache + (item.count - o) % s->slots;
+                GLOBAL const operand *value = operands + phase->valuesAcross + item.cache + slotAt(s, item.place, o);
                 float dp = 0, weight = load(p, o - 1);
                 for (int k = 0; k < K; k++) dp += load(dc, k) * load(value, (long)k * s->slots);  // 3
                 float hat = fmax(0.0f, weight) * s->dropoutScale;
@@ -104,12 +121,15 @@ DEVICE void attendBackward(
         }
         BARRIER;
         for (int k = lane; k < K; k += LANES) {  // 1
+            GLOBAL const operand *key = operands + phase->keys + item.cache + k;
+            GLOBAL const operand *position = operands + phase->positions + (long)item.head * s->reach * K + k;
             float sum = 0;
-            for (int o = 1; o <= item.seen; o++) {
-                long key = item.cache + (long)((item.count - o) % s->slots) * K + k;
-                long position = ((long)item.head * s->reach + o - 1) * K + k;
-                sum += kept[o - 1]
-                    * (load(operands + phase->keys, key) + load(operands + phase->positions, position));
+            for (int o = 1; o <= item.seen; o += BATCH) {
+                float ds[BATCH], other[BATCH];
+                EACH ds[i] = o + i <= item.seen ? kept[o + i - 1] : 0;
+                EACH other[i] = o + i <= item.seen ? load(key, (long)slotAt(s, item.place, o + i) * K) : 0;
+                EACH other[i] += o + i <= item.seen ? load(position, (long)(o + i - 1) * K) : 0;
+                EACH sum += ds[i] * other[i];
             }
             if (item.on) store(operands + phase->queryGradient + item.vector, k, sum);
         }
@@ -124,18 +144,22 @@ DEVICE void gather(
     for (int index = THIS_GROUP * SLICES + slice; index < phase->rows * s->heads * 2; index += GROUPS * SLICES) {
         int ofValue = index % 2, head = index / 2 % s->heads, place = first + index / 2 / s->heads;
         int slot = place / s->batch, row = place % s->batch, carried = integers[s->counts + row];
-        int from = max(0, slot + 1 - carried), to = min(s->steps - 1, slot + s->reach - carried);
+        int from = max(0, slot + 1 - carried), steps = min(s->steps, slot + 1 + s->reach - carried) - from;
+        // From one step's to the next one's, of which a score is one offset farther.
+        long n = (long)from * s->batch + row, vectorStride = (long)s->batch * s->width;
+        long scoreStride = (long)s->batch * s->heads * s->reach + 1;
         for (int k = lane; k < K; k += LANES) {
             float sum = 0;
             for (int l = 0; l < phase->layers; l++) {
-                GLOBAL const operand *scores = operands + (ofValue ? phase->probabilities : phase->scoreGradients)
-                    + l * phase->scoreStride;
-                GLOBAL const operand *vectors = operands + (ofValue ? phase->contextGradient : phase->query)
-                    + l * phase->layerStride;
-                for (int step = from; step <= to; step++) {
-                    long n = (long)step * s->batch + row;
-                    sum += load(scores, (n * s->heads + head) * s->reach + carried + step - slot - 1)
-                        * load(vectors, n * s->width + head * K + k);
+                GLOBAL const operand *score = operands + (ofValue ? phase->probabilities : phase->scoreGradients)
+                    + l * phase->scoreStride + (n * s->heads + head) * s->reach + carried + from - slot - 1;
+                GLOBAL const operand *vector = operands + (ofValue ? phase->contextGradient : phase->query)
+                    + l * phase->layerStride + n * s->width + head * K + k;
+                for (int t = 0; t < steps; t += BATCH) {
+                    float weight[BATCH], other[BATCH];
+                    EACH weight[i] = t + i < steps ? load(score, (t + i) * scoreStride) : 0;
+                    EACH other[i] = t + i < steps ? load(vector, (t + i) * vectorStride) : 0;
+                    EACH sum += weight[i] * other[i];
                 }
             }
             store(operands + phase->result, ((long)place * 2 + ofValue) * s->width + head * K + k, sum);

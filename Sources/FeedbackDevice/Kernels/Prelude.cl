@@ -7,7 +7,7 @@
 #define DEVICE static
 #define GLOBAL __global
 #define LOCAL __local
-#define SHARED __local
+#define SHARED __local __attribute__((aligned(16)))
 #define THREAD ((int)get_local_id(0))
 #define THIS_GROUP ((int)get_group_id(0))
 #define GROUPS ((int)get_num_groups(0))
@@ -71,6 +71,10 @@ DEVICE void store(GLOBAL operand *x, long i, float number) { x[i] = narrow(numbe
 // A group is SLICES slices of LANES work-items.
 #define LANES 32
 #define SLICES (GROUP / LANES)
+
+// A work-item waits for what it loads. So a loop takes BATCH numbers at a time, and loads all before it uses the first.
+#define BATCH 16
+#define EACH for (int i = 0; i < BATCH; i++)
 
 // Where all groups meet. All are resident, for there are no more than the device has processors. A counter in global
 // memory says how many have come; `due` says how many must have. What one has written before, all read afterwards.

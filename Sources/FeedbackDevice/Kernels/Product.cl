@@ -13,6 +13,8 @@
 
 #define ROWS 16
 #define CHUNK 512
+#define READERS (GROUP / ROWS)     // of a row
+#define PER_WORD (NARROW ? 8 : 4)  // operands in sixteen bytes
 
 #if NARROW && defined(TENSOR_CORES)
 DEVICE long packedPlace(int output, int input, int inputs) {
@@ -66,7 +68,7 @@ DEVICE void multiply(
 DEVICE void statistics(
     LOCAL const Phase *phase, int top, int used, GLOBAL float *state, GLOBAL const operand *operands, LOCAL float *sums,
     LOCAL float *room) {
-    int threads = GROUP / ROWS, row = THREAD / threads, lane = THREAD % threads, columns = phase->inputs;
+    int threads = READERS, row = THREAD / threads, lane = THREAD % threads, columns = phase->inputs;
     int passes = phase->read == READ_GRADIENT ? 4 : phase->read == READ_STATE && phase->deviation >= 0 ? 2 : 0;
     for (int pass = 0; pass < passes; pass++) {
         Term term = phase->terms[pass / 2];
@@ -95,36 +97,90 @@ DEVICE void statistics(
     }
 }
 
-// One number of a tile's rows; where `keep`, what reading it yields is written.
-DEVICE float readNumber(
-    const Shape *s, LOCAL const Phase *phase, int n, int row, int column, int keep, int sees, uint key,
-    GLOBAL float *state, GLOBAL operand *operands, LOCAL const float *sums) {
-    long at = (long)n * phase->inputs + column;
-    if (phase->read == READ_OPERAND) return load(operands + phase->source, at);
-    if (phase->read == READ_STATE) {
-        float x = state[phase->source + at];
-        if (phase->deviation >= 0) x = (x - sums[row]) * sums[ROWS + row];
-        if (keep && phase->normalized >= 0) store(operands + phase->normalized, at, x);
-        if (keep && phase->deviation >= 0 && column == 0) state[phase->deviation + n] = sums[ROWS + row];
-        return x;
+// Of a row that a tile reads: its number, whether there is one, which it is in the tile, and where it ends. Where
+// `keep`, what reading it yields is written.
+typedef struct {
+    int n, on, index, end, keep, sees;
+    uint key;  // of dropout
+    long at;   // where it begins in an array [N, inputs]
+} Row;
+
+// A work-item takes BATCH numbers of a row at a time, one in READERS: it waits once for all that these are made of.
+#define COLUMN (column + i * READERS)
+#define EACH_COLUMN EACH if (row->on && COLUMN < row->end)
+
+// x, normalised where there is r.
+DEVICE void readState(
+    LOCAL const Phase *phase, const Row *row, int column, GLOBAL float *state, GLOBAL operand *operands,
+    LOCAL const float *sums, float *x) {
+    GLOBAL const float *source = state + phase->source + row->at;
+    EACH x[i] = 0;
+    EACH_COLUMN x[i] = source[COLUMN];
+    if (phase->deviation >= 0) {
+        float mean = sums[row->index], r = sums[ROWS + row->index];
+        EACH x[i] = (x[i] - mean) * r;
+        if (row->keep && row->on && column == 0) state[phase->deviation + row->n] = r;
     }
-    float x = phase->source < 0 ? 0 : state[phase->source + at];
-    for (int i = 0; i < 2; i++) {
-        Term term = phase->terms[i];
+    if (row->keep && phase->normalized >= 0) EACH_COLUMN store(operands + phase->normalized + row->at, COLUMN, x[i]);
+}
+
+// dx: what is there, and what the terms add to it.
+DEVICE void readGradient(
+    const Shape *s, LOCAL const Phase *phase, const Row *row, int column, GLOBAL float *state, GLOBAL operand *operands,
+    LOCAL const float *sums, float *x) {
+    EACH x[i] = 0;
+    if (phase->source >= 0) EACH_COLUMN x[i] = state[phase->source + row->at + COLUMN];
+    for (int t = 0; t < 2; t++) {
+        Term term = phase->terms[t];
         if (term.gradient < 0) continue;
-        float dx = state[term.gradient + at];
-        if (term.normalized >= 0)
-            dx = state[term.deviation + n]
-                * (dx - sums[2 * i * ROWS + row]
-                   - load(operands + term.normalized, at) * sums[(2 * i + 1) * ROWS + row]);
-        if (keep && i == 1 && phase->lastTerm >= 0) state[phase->lastTerm + at] = dx;
-        x += term.factor < 0 ? dx : state[term.factor] * dx;
+        float dx[BATCH], factor = term.factor < 0 ? 1 : state[term.factor];
+        EACH dx[i] = 0;
+        EACH_COLUMN dx[i] = state[term.gradient + row->at + COLUMN];
+        if (term.normalized >= 0 && row->on) {
+            float n[BATCH], r = state[term.deviation + row->n];
+            float mean = sums[2 * t * ROWS + row->index], projection = sums[(2 * t + 1) * ROWS + row->index];
+            EACH n[i] = 0;
+            EACH_COLUMN n[i] = load(operands + term.normalized + row->at, COLUMN);
+            EACH dx[i] = r * (dx[i] - mean - n[i] * projection);
+        }
+        if (row->keep && t == 1 && phase->lastTerm >= 0) EACH_COLUMN state[phase->lastTerm + row->at + COLUMN] = dx[i];
+        EACH x[i] += factor * dx[i];
     }
-    if (keep && phase->sum >= 0) state[phase->sum + at] = x;
-    if (phase->attention && !sees) x = 0;
-    if (s->drops && phase->readPlace >= 0) x *= dropped(s, key, column);
-    if (keep && phase->droppedSum >= 0) store(operands + phase->droppedSum, at, x);
-    return x;
+    if (row->keep && phase->sum >= 0) EACH_COLUMN state[phase->sum + row->at + COLUMN] = x[i];
+    if (phase->attention && !row->sees) EACH x[i] = 0;
+    if (s->drops && phase->readPlace >= 0) EACH x[i] *= dropped(s, row->key, COLUMN);
+    if (row->keep && phase->droppedSum >= 0) EACH_COLUMN store(operands + phase->droppedSum + row->at, COLUMN, x[i]);
+}
+
+// Columns from `from` on, `count` of them, of a work-item's row into the tile; beyond what there is, zeros.
+DEVICE void readRow(
+    const Shape *s, LOCAL const Phase *phase, const Row *row, int from, int count, GLOBAL float *state,
+    GLOBAL operand *operands, LOCAL operand *tile, LOCAL const float *sums) {
+    int reader = THREAD % READERS;
+    if (phase->read == READ_OPERAND && row->end % PER_WORD == 0) {
+        // As it lies, sixteen bytes at a time.
+        for (int column = reader * PER_WORD; column < count; column += READERS * PER_WORD) {
+            uint4 word;
+            word.x = word.y = word.z = word.w = 0;
+            if (row->on && from + column < row->end)
+                word = *(GLOBAL const uint4 *)(operands + phase->source + row->at + from + column);
+            *(LOCAL uint4 *)(tile + column) = word;
+        }
+        return;
+    }
+    for (int start = reader; start < count; start += BATCH * READERS) {
+        float x[BATCH];
+        int column = from + start;
+        if (phase->read == READ_STATE) {
+            readState(phase, row, column, state, operands, sums, x);
+        } else if (phase->read == READ_GRADIENT) {
+            readGradient(s, phase, row, column, state, operands, sums, x);
+        } else {
+            EACH x[i] = 0;
+            EACH_COLUMN x[i] = load(operands + phase->source + row->at, COLUMN);
+        }
+        EACH tile[start + i * READERS] = narrow(row->on && COLUMN < row->end ? x[i] : 0);
+    }
 }
 
 // What becomes of one number y of the result.
@@ -177,13 +233,18 @@ DEVICE void product(
     if (part >= parts && tiles <= GROUPS) return;
     if (tiles > GROUPS) part = 0;
     int begin = panels * part / parts, end = panels * (part + 1) / parts;
-    int row = THREAD / (GROUP / ROWS), reader = THREAD % (GROUP / ROWS);  // who reads which row
     for (int index = THIS_GROUP % tiles; index < tiles; index += GROUPS) {
         int top = first + index * ROWS, used = min(ROWS, phase->rows - index * ROWS);
         statistics(phase, top, used, state, operands, sums, room);
-        int step = (top + row) / s->batch, b = (top + row) % s->batch;
-        int sees = phase->ofCarried || integers[s->counts + b] + step > 0;
-        uint key = s->drops && phase->readPlace >= 0
+        Row row;  // that this work-item reads
+        row.index = THREAD / READERS;
+        row.n = top + row.index;
+        row.on = row.index < used;
+        row.end = inputs;
+        row.at = (long)row.n * inputs;
+        int step = row.n / s->batch, b = row.n % s->batch;
+        row.sees = phase->ofCarried || integers[s->counts + b] + step > 0;
+        row.key = s->drops && phase->readPlace >= 0
             ? rowKey(mixed(mixed(s->dropoutKey, phase->layer), phase->readPlace), step, b)
             : 0;
         // Without outputs the rows are read all the same, for what that yields.
@@ -193,13 +254,8 @@ DEVICE void product(
                 int from = chunk * CHUNK, here = min(CHUNK, width - from);
                 if (panel == begin || chunks > 1) {
                     BARRIER;
-                    for (int column = from + reader; column < from + here; column += GROUP / ROWS) {
-                        float x = 0;
-                        if (row < used && column < inputs)
-                            x = readNumber(
-                                s, phase, top + row, row, column, panel == 0, sees, key, state, operands, sums);
-                        tile[row * (CHUNK + 8) + column - from] = narrow(x);
-                    }
+                    row.keep = panel == 0;
+                    readRow(s, phase, &row, from, here, state, operands, tile + row.index * (CHUNK + 8), sums);
                     BARRIER;
                 }
                 if (panel < end)
