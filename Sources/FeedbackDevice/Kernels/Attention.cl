@@ -8,10 +8,10 @@
 //            1   dq̃   = Σ_o ds_o (k_j + U_o)
 //   gather       dk_j = Σ ds_o q̃,  dv_j = Σ p̂_o dc      over all later steps t = j + o, all layers that read the cache
 //
-// A slice takes one row and head: its lanes the offsets of a score, and the columns of a sum over offsets. So
-// neighbours read neighbours: of k and v there is a copy for either. p and ds are kept by offset, [N·H, reach], zero
-// beyond what a step sees: so the gradients of positions, dŨ_o = Σ_n ds_o q̃, are products of two matrices like those
-// of weights. A dropped p has a minus sign until it is p̂.
+// A slice takes one row and head, and every group as many of them: its lanes the offsets of a score, and the columns of
+// a sum over offsets. So neighbours read neighbours: of k and v there is a copy for either. p and ds are kept by offset,
+// [N·H, reach], zero beyond what a step sees: so the gradients of positions, dŨ_o = Σ_n ds_o q̃, are products of two
+// matrices like those of weights. A dropped p has a minus sign until it is p̂.
 
 typedef struct {
     int on, n, head, step, row, count, seen;
@@ -46,8 +46,8 @@ DEVICE void attend(
     GLOBAL const int *integers, LOCAL float *room) {
     int lane = THREAD % LANES, slice = THREAD / LANES, K = s->headSize;
     GLOBAL float *kept = state + phase->scratch + (long)(THIS_GROUP * SLICES + slice) * s->reach;
-    for (int start = THIS_GROUP * SLICES; start < phase->rows * s->heads; start += GROUPS * SLICES) {
-        Item item = itemOf(s, phase, first, start + slice, integers);
+    for (int start = THIS_GROUP; start < phase->rows * s->heads; start += GROUPS * SLICES) {
+        Item item = itemOf(s, phase, first, start + slice * GROUPS, integers);
         GLOBAL const operand *q = operands + phase->query + item.vector;
         float largest = -INFINITY;
         for (int o = 1 + lane; o <= item.seen; o += LANES) {  // 1
@@ -99,8 +99,8 @@ DEVICE void attendBackward(
     GLOBAL const int *integers) {
     int lane = THREAD % LANES, slice = THREAD / LANES, K = s->headSize;
     GLOBAL float *kept = state + phase->scratch + (long)(THIS_GROUP * SLICES + slice) * s->reach;
-    for (int start = THIS_GROUP * SLICES; start < phase->rows * s->heads; start += GROUPS * SLICES) {
-        Item item = itemOf(s, phase, first, start + slice, integers);
+    for (int start = THIS_GROUP; start < phase->rows * s->heads; start += GROUPS * SLICES) {
+        Item item = itemOf(s, phase, first, start + slice * GROUPS, integers);
         GLOBAL const operand *dc = operands + phase->contextGradient + item.vector;
         GLOBAL const operand *c = operands + phase->context + item.vector;
         GLOBAL operand *p = operands + phase->probabilities + item.scores;
@@ -141,7 +141,7 @@ DEVICE void attendBackward(
 DEVICE void gather(
     const Shape *s, LOCAL const Phase *phase, int first, GLOBAL operand *operands, GLOBAL const int *integers) {
     int lane = THREAD % LANES, slice = THREAD / LANES, K = s->headSize;
-    for (int index = THIS_GROUP * SLICES + slice; index < phase->rows * s->heads * 2; index += GROUPS * SLICES) {
+    for (int index = THIS_GROUP + slice * GROUPS; index < phase->rows * s->heads * 2; index += GROUPS * SLICES) {
         int ofValue = index % 2, head = index / 2 % s->heads, place = first + index / 2 / s->heads;
         int slot = place / s->batch, row = place % s->batch, carried = integers[s->counts + row];
         int from = max(0, slot + 1 - carried), steps = min(s->steps, slot + 1 + s->reach - carried) - from;

@@ -64,34 +64,39 @@ DEVICE void multiply(
 }
 #endif
 
-// What a tile's rows need to be read: two sums of each row for every term, or mean and r.
+// What a tile's rows need to be read: mean and r; or of every term with a norm, mean dn and mean(dn ∘ n).
 DEVICE void statistics(
     LOCAL const Phase *phase, int top, int used, GLOBAL float *state, GLOBAL const operand *operands, LOCAL float *sums,
     LOCAL float *room) {
-    int threads = READERS, row = THREAD / threads, lane = THREAD % threads, columns = phase->inputs;
-    int passes = phase->read == READ_GRADIENT ? 4 : phase->read == READ_STATE && phase->deviation >= 0 ? 2 : 0;
+    int row = THREAD / READERS, reader = THREAD % READERS, columns = phase->inputs, ofState = phase->read == READ_STATE;
+    int passes = phase->read == READ_GRADIENT || (ofState && phase->deviation >= 0) ? 2 : 0;
+    long at = (long)(top + row) * columns;
     for (int pass = 0; pass < passes; pass++) {
-        Term term = phase->terms[pass / 2];
-        long at = (long)(top + row) * columns;
-        float sum = 0;
-        if (row < used && phase->read == READ_STATE) {
+        Term term = phase->terms[pass];
+        float first = 0, second = 0;
+        if (row < used && ofState) {
             float mean = pass == 0 ? 0 : sums[row];
-            for (int c = lane; c < columns; c += threads) {
+            for (int c = reader; c < columns; c += READERS) {
                 float x = state[phase->source + at + c] - mean;
-                sum += pass == 0 ? x : x * x;
+                first += pass == 0 ? x : x * x;
             }
         } else if (row < used && term.gradient >= 0 && term.normalized >= 0) {
-            for (int c = lane; c < columns; c += threads)
-                sum += state[term.gradient + at + c] * (pass % 2 == 0 ? 1 : load(operands + term.normalized, at + c));
+            for (int c = reader; c < columns; c += READERS) {
+                float dn = state[term.gradient + at + c];
+                first += dn;
+                second += dn * load(operands + term.normalized, at + c);
+            }
         }
         BARRIER;
-        room[THREAD] = sum;
+        room[THREAD] = first;
+        room[GROUP + THREAD] = second;
         BARRIER;
-        if (lane == 0) {
-            sum = 0;
-            for (int i = 0; i < threads; i++) sum += room[THREAD + i];
+        if (reader < (ofState ? 1 : 2)) {
+            float sum = 0;
+            for (int i = 0; i < READERS; i++) sum += room[reader * GROUP + row * READERS + i];
             sum /= columns;
-            sums[pass * ROWS + row] = phase->read == READ_STATE && pass == 1 ? 1 / SQRT(sum + 1e-5f) : sum;
+            sums[(ofState ? pass : 2 * pass + reader) * ROWS + row] =
+                ofState && pass == 1 ? 1 / SQRT(sum + 1e-5f) : sum;
         }
         BARRIER;
     }
