@@ -20,7 +20,8 @@ DEVICE void crossEntropy(
     GLOBAL const int *integers, LOCAL float *room) {
     int lane = THREAD % LANES, slice = THREAD / LANES, V = s->vocabulary;
     for (int start = THIS_GROUP; start < phase->rows; start += GROUPS * SLICES) {
-        int own = start + slice * GROUPS, on = own < phase->rows, n = first + (on ? own : 0), target = integers[s->targets + n];
+        int own = start + slice * GROUPS, on = own < phase->rows, n = first + (on ? own : 0);
+        int target = integers[s->targets + n];
         GLOBAL const float *z = state + phase->source + (long)n * V;
         float largest = -INFINITY, total = 0, earlier = 0;
         for (int c = lane; c < V; c += LANES) largest = fmax(largest, z[c]);
