@@ -49,13 +49,16 @@ demo: build
 		&& $(FEEDBACK) evaluate $$run --split test; \
 	fi
 
-# The check of speed runs alone: the other tests would take its cores.
+# What is timed runs alone, for the other tests would take its cores; and so do a device's tests: groups that meet inside a kernel wait
+# by turning round, and where another test has a core they wait for that too.
 RELEASE = -c release -Xswiftc -enable-testing --scratch-path .build-release-tests $(FLAGS)
 test: setup
 	@Makefiles/pocl.sh
-	$(SWIFT) test $(FLAGS)
+	$(SWIFT) test $(FLAGS) --filter FeedbackDeviceTests
+	$(SWIFT) test $(FLAGS) --skip FeedbackDeviceTests
 	$(SWIFT) test $(RELEASE) --filter speedHolds
-	$(SWIFT) test $(RELEASE) --skip speedHolds
+	$(SWIFT) test $(RELEASE) --filter FeedbackDeviceTests
+	$(SWIFT) test $(RELEASE) --skip 'speedHolds|FeedbackDeviceTests'
 
 SECONDS ?= 60
 fuzz: setup
