@@ -54,6 +54,23 @@ import Testing
         }
     }
 
+    /// Where all layers' caches are of one map, its gradient is a sum over all of them: one after the other, for groups that
+    /// add to the same numbers at the same time lose some.
+    @Test func manyCachesOfOneMap() throws {
+        let wiring = DeviceWiring(memory: .perLayer, batch: 16, layers: 12)
+        let (model, batch) = (wiring.model(), wiring.batches(1)[0])
+        let exact = ReferenceBackend().training(model, wiring.shape)
+        _ = exact.gradient(of: [batch], dropout: nil)
+        let session = try TestedDevice.backend().training(model, wiring.shape)
+        for _ in 0..<60 {
+            _ = session.gradient(of: [batch], dropout: nil)
+            let (own, expected) = (session.read(.gradient), exact.read(.gradient))
+            for name in ["key", "value"].map({ "transformer.\($0).linear.weight" }) {
+                #expect(distance(own[name], expected[name]) <= 1e-4 * distance(expected[name], nil), "\(name)")
+            }
+        }
+    }
+
     /// The gradient over several batches is that of one batch of all their rows, and its norm that of its numbers.
     @Test func severalBatchesAreOne() throws {
         let wiring = DeviceWiring(steps: 4, batch: 2)

@@ -55,18 +55,22 @@ KERNEL weightGradients(
         int top = own / wide * TILE, left = own % wide * TILE;
         float sums[16], bias = 0;
         for (int i = 0; i < 16; i++) sums[i] = 0;
-        for (int from = 0; from < w.rows; from += DEPTH) {
-            BARRIER;
-            for (int i = THREAD; i < DEPTH * TILE; i += GROUP) {
-                int row = from + i / TILE, o = top + i % TILE, c = left + i % TILE;
-                int place = stagedPlace(i / TILE, i % TILE);
-                deltas[place] = row < w.rows && o < w.outputs ? operands[w.delta + row * w.deltaStride + o] : 0;
-                inputs[place] = row < w.rows && c < w.inputs ? operands[w.input + row * w.inputStride + c] : 0;
+        for (int more = 1; more; index++) {
+            w = all[index];
+            more = w.more;
+            for (int from = 0; from < w.rows; from += DEPTH) {
+                BARRIER;
+                for (int i = THREAD; i < DEPTH * TILE; i += GROUP) {
+                    int row = from + i / TILE, o = top + i % TILE, c = left + i % TILE;
+                    int place = stagedPlace(i / TILE, i % TILE);
+                    deltas[place] = row < w.rows && o < w.outputs ? operands[w.delta + row * w.deltaStride + o] : 0;
+                    inputs[place] = row < w.rows && c < w.inputs ? operands[w.input + row * w.inputStride + c] : 0;
+                }
+                BARRIER;
+                addRows(deltas, inputs, sums);
+                if (left == 0 && THREAD < TILE)
+                    for (int row = 0; row < DEPTH; row++) bias += WIDE(deltas[stagedPlace(row, THREAD)]);
             }
-            BARRIER;
-            addRows(deltas, inputs, sums);
-            if (left == 0 && THREAD < TILE)
-                for (int row = 0; row < DEPTH; row++) bias += WIDE(deltas[stagedPlace(row, THREAD)]);
         }
         for (int i = 0; i < 16; i++) {
             int o = top + outputOfSum(i), c = left + inputOfSum(i);

@@ -74,12 +74,14 @@ typedef struct {
     long layerStride, scoreStride;  // from one layer's q̃ and dc, and from one layer's p and ds, to the next's
 } Phase;
 
-// A gradient of weights: dW' += dyᵀ x, db' += Σ dy (E3), over `rows` rows. A stride is from one row to the next.
+// A gradient of weights: dW' += dyᵀ x, db' += Σ dy (E3), over `rows` rows. A stride is from one row to the next. What adds
+// to the same weights has the same tiles, and follows, for a tile is one group's.
 typedef struct {
     long delta, input, output, bias;  // operand, operand, state, state
     long deltaStride, inputStride, outputStride, biasStride;
     int rows, outputs, inputs;
     int tile;  // its first among the tiles of all
+    int more;  // whether the next adds to the same weights
 } WeightGradient;
 
 // A linear map to pack and unfold (E3): W' = s W diag γ, b' = s (W β + b).

@@ -13,11 +13,16 @@ struct WeightGradients {
 
     init(side: Int) { self.side = side }
 
-    mutating func add(_ gradient: WeightGradient) {
+    /// - Parameter continues: whether it adds to the same weights as the one before it, and so in the same tiles.
+    mutating func add(_ gradient: WeightGradient, continues: Bool = false) {
         var gradient = gradient
         gradient.tile = Int32(tiles)
-        tiles += (Int(gradient.outputs) + side - 1) / side * ((Int(gradient.inputs) + side - 1) / side)
         all.append(gradient)
+        if continues {
+            all[all.count - 2].more = 1
+            return
+        }
+        tiles += (Int(gradient.outputs) + side - 1) / side * ((Int(gradient.inputs) + side - 1) / side)
     }
 }
 
@@ -28,12 +33,16 @@ extension PassPhases {
     func addWeightGradients(_ gradient: Int, to sums: inout WeightGradients) {
         let (D, F, H, K, N) = (model.dModel, model.dFF, model.heads, model.headSize, sizes.rows)
         var map = 0
-        func add(_ places: MapPlaces, _ delta: Int, _ input: Int, outputs: Int, inputs: Int, rows: Int) {
+        func add(
+            _ places: MapPlaces, _ delta: Int, _ input: Int, outputs: Int, inputs: Int, rows: Int,
+            continues: Bool = false
+        ) {
             sums.add(
                 WeightGradient(
                     delta: delta, input: input, output: gradient + weights.maps[map].weight, bias: places.biasGradient,
                     deltaStride: outputs, inputStride: inputs, outputStride: inputs, biasStride: 1, rows: Int32(rows),
-                    outputs: Int32(outputs), inputs: Int32(inputs), tile: 0))
+                    outputs: Int32(outputs), inputs: Int32(inputs), tile: 0, more: 0),
+                continues: continues)
         }
         // In the order of `WeightLayout.maps`. Several caches may be of one map.
         let slots = (carried + sizes.steps) * sizes.batch
@@ -41,7 +50,8 @@ extension PassPhases {
             map = weights.keyValue.count == 1 ? 0 : cache
             add(
                 weights.keyValue[map], layout.dKeysValues[cache],
-                layout.vectors[layout.vectors.count == 1 ? 0 : cache], outputs: 2 * D, inputs: D, rows: slots)
+                layout.vectors[layout.vectors.count == 1 ? 0 : cache], outputs: 2 * D, inputs: D, rows: slots,
+                continues: weights.keyValue.count == 1 && cache > 0)
         }
         map = weights.keyValue.count
         for (l, places) in weights.layers.enumerated() {
@@ -62,7 +72,7 @@ extension PassPhases {
                         output: gradient + weights.positions[l].embeddings + head * K,
                         bias: gradient + weights.positions[l].bias + head, deltaStride: H * sizes.reach, inputStride: D,
                         outputStride: -D, biasStride: -H, rows: Int32(N), outputs: Int32(sizes.reach),
-                        inputs: Int32(K), tile: 0))
+                        inputs: Int32(K), tile: 0, more: 0))
             }
         }
         add(
