@@ -24,6 +24,14 @@ import Testing
         try expectAgreement(wiring, narrow: true)
     }
 
+    /// Products of several chunks, panels and tiles in bfloat16, whose rows are read sixteen bytes at a time.
+    @Test(arguments: [MemoryRouting.feedback, .perLayer]) func manyPanelsInBFloat16(memory: MemoryRouting) throws {
+        try expectAgreement(
+            DeviceWiring(
+                memory: memory, steps: 6, batch: 3, layers: 1, dModel: 264, heads: 4, dFF: 536, vocabulary: 17),
+            narrow: true)
+    }
+
     private func expectAgreement(_ wiring: DeviceWiring, narrow: Bool) throws {
         var model = wiring.model()
         if narrow {

@@ -96,7 +96,7 @@ DEVICE void attend(
 
 DEVICE void attendBackward(
     const Shape *s, LOCAL const Phase *phase, int first, GLOBAL float *state, GLOBAL operand *operands,
-    GLOBAL const int *integers) {
+    GLOBAL const int *integers, LOCAL float *room) {
     int lane = THREAD % LANES, slice = THREAD / LANES, K = s->headSize;
     GLOBAL float *kept = state + phase->scratch + (long)(THIS_GROUP * SLICES + slice) * s->reach;
     for (int start = THIS_GROUP; start < phase->rows * s->heads; start += GROUPS * SLICES) {
@@ -104,16 +104,22 @@ DEVICE void attendBackward(
         GLOBAL const operand *dc = operands + phase->contextGradient + item.vector;
         GLOBAL const operand *c = operands + phase->context + item.vector;
         GLOBAL operand *p = operands + phase->probabilities + item.scores;
-        float own = 0;
-        for (int k = 0; k < K; k++) own += load(dc, k) * load(c, k);
+        float mean = 0;  // dc·c = Σ p̂_o dp_o
+        for (int k = lane; k < K; k += LANES) mean += load(dc, k) * load(c, k);
+        mean = sumOfSlice(mean, room);
         for (int o = 1 + lane; o <= s->reach; o += LANES) {
             float ds = 0;
             if (o <= item.seen) {
                 GLOBAL const operand *value = operands + phase->valuesAcross + item.cache + slotAt(s, item.place, o);
                 float dp = 0, weight = load(p, o - 1);
-                for (int k = 0; k < K; k++) dp += load(dc, k) * load(value, (long)k * s->slots);  // 3
+                for (int k = 0; k < K; k += BATCH) {  // 3
+                    float own[BATCH], other[BATCH];
+                    EACH own[i] = k + i < K ? load(dc, k + i) : 0;
+                    EACH other[i] = k + i < K ? load(value, (long)(k + i) * s->slots) : 0;
+                    EACH dp += own[i] * other[i];
+                }
                 float hat = fmax(0.0f, weight) * s->dropoutScale;
-                ds = hat * dp - fabs(weight) * own;  // 2
+                ds = hat * dp - fabs(weight) * mean;  // 2
                 kept[o - 1] = ds;
                 store(p, o - 1, hat);
             }

@@ -88,8 +88,12 @@ KERNEL embeddingGradient(
     for (int token = THIS_GROUP; token < vocabulary; token += GROUPS)
         for (int column = THREAD; column < width; column += GROUP) {
             float sum = 0;
-            for (int i = integers[starts + token]; i < integers[starts + token + 1]; i++)
-                sum += state[dx + (long)integers[order + i] * width + column];
+            int end = integers[starts + token + 1];
+            for (int from = integers[starts + token]; from < end; from += BATCH) {
+                float x[BATCH];
+                EACH x[i] = from + i < end ? state[dx + (long)integers[order + from + i] * width + column] : 0;
+                EACH sum += x[i];
+            }
             if (sum != 0) state[gradient + (long)token * width + column] += sum;
         }
 }

@@ -71,7 +71,7 @@ KERNEL pass(
         else if (phase.kind == ATTEND)
             attend(s, &phase, first, state, operands, integers, room);
         else if (phase.kind == ATTEND_BACKWARD)
-            attendBackward(s, &phase, first, state, operands, integers);
+            attendBackward(s, &phase, first, state, operands, integers, room);
         else if (phase.kind == GATHER)
             gather(s, &phase, first, operands, integers);
         else if (phase.kind == EMBED)

@@ -76,15 +76,20 @@ DEVICE void statistics(
         float first = 0, second = 0;
         if (row < used && ofState) {
             float mean = pass == 0 ? 0 : sums[row];
-            for (int c = reader; c < columns; c += READERS) {
-                float x = state[phase->source + at + c] - mean;
-                first += pass == 0 ? x : x * x;
+            for (int c = reader; c < columns; c += BATCH * READERS) {
+                float x[BATCH];
+                EACH x[i] = c + i * READERS < columns ? state[phase->source + at + c + i * READERS] - mean : 0;
+                EACH first += pass == 0 ? x[i] : x[i] * x[i];
             }
         } else if (row < used && term.gradient >= 0 && term.normalized >= 0) {
-            for (int c = reader; c < columns; c += READERS) {
-                float dn = state[term.gradient + at + c];
-                first += dn;
-                second += dn * load(operands + term.normalized, at + c);
+            for (int c = reader; c < columns; c += BATCH * READERS) {
+                float dn[BATCH], n[BATCH];
+                EACH dn[i] = c + i * READERS < columns ? state[term.gradient + at + c + i * READERS] : 0;
+                EACH n[i] = c + i * READERS < columns ? load(operands + term.normalized, at + c + i * READERS) : 0;
+                EACH {
+                    first += dn[i];
+                    second += dn[i] * n[i];
+                }
             }
         }
         BARRIER;

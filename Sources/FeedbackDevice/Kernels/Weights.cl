@@ -63,6 +63,8 @@ KERNEL packPositions(
     }
 }
 
+#define EACH_OUTPUT EACH if (from + i < map.outputs)
+
 // dW = s (dW' diag γ + db' βᵀ), dγ += s Σ_o W dW', dβ += s Σ_o W db', db = s db', in place; a unit is GROUP inputs of a
 // chain of maps that have one norm. The bias's gradient is that of the last outputs; of the others db' counts as zero.
 KERNEL unfold(GLOBAL float *state, GLOBAL const Map *maps, int count, int units, long parameters, long gradient) {
@@ -81,13 +83,20 @@ KERNEL unfold(GLOBAL float *state, GLOBAL const Map *maps, int count, int units,
         for (int more = 1; more; index++) {
             Map map = maps[index];
             int first = map.outputs - map.biasCount, normed = map.gain >= 0;
+            float ownGain = normed && c < map.inputs ? p[map.gain + c] : 1;
+            float ownShift = normed && c < map.inputs ? p[map.shift + c] : 0;
             if (c < map.inputs)
-                for (int o = 0; o < map.outputs; o++) {
-                    long at = map.weight + (long)o * map.inputs + c;
-                    float w = p[at], dw = g[at], db = o >= first ? state[map.biasGradient + o] : 0;
-                    gain += map.scale * w * dw;
-                    shift += map.scale * w * db;
-                    g[at] = map.scale * (normed ? dw * p[map.gain + c] + db * p[map.shift + c] : dw);
+                for (int from = 0; from < map.outputs; from += BATCH) {
+                    long at = map.weight + (long)from * map.inputs + c;
+                    float w[BATCH], dw[BATCH], db[BATCH];
+                    EACH_OUTPUT w[i] = p[at + (long)i * map.inputs];
+                    EACH_OUTPUT dw[i] = g[at + (long)i * map.inputs];
+                    EACH_OUTPUT db[i] = from + i >= first ? state[map.biasGradient + from + i] : 0;
+                    EACH_OUTPUT {
+                        gain += map.scale * w[i] * dw[i];
+                        shift += map.scale * w[i] * db[i];
+                        g[at + (long)i * map.inputs] = map.scale * (normed ? dw[i] * ownGain + db[i] * ownShift : dw[i]);
+                    }
                 }
             if (map.bias >= 0 && unit == before)
                 for (int o = first + THREAD; o < map.outputs; o += GROUP)
