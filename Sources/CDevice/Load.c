@@ -41,10 +41,13 @@ int device_load_cuda(CUDAFunctions *functions) {
 }
 
 int device_load_nvrtc(NVRTCFunctions *functions, int version) {
-    char own[32];
-    snprintf(own, sizeof own, "libnvrtc.so.%d", version);
-    const char *const names[] = {own, "libnvrtc.so", 0};
-    void *library = openFirst(names);
+    void *library = 0;
+    for (; !library && version >= 12; version--) {
+        char name[32];
+        snprintf(name, sizeof name, "libnvrtc.so.%d", version);
+        library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+    }
+    if (!library) library = dlopen("libnvrtc.so", RTLD_NOW | RTLD_LOCAL);
     if (!library) return 1;
     NVRTC_FUNCTIONS(LOAD_CUDA)
     return 0;

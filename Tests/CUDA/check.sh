@@ -52,6 +52,7 @@ refused() {
     [ $status = 1 ] && [ "$(grep -c '^Error: ' log)" = 1 ] && grep -q "^Error: .*$2" log || fail "$1: status $status"
 }
 refused devices=0 "finds no GPU"
+refused starts=802 "finds no GPU (CUDA error 802, an error of the CPU's)"
 refused version=11080 "for CUDA 11.8; install one for 12.0"
 refused capability=60 "is too old; compute capability 7.0"
 refused memory=1000000 "of memory; there are 0.0 GiB"

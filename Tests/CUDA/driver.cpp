@@ -66,7 +66,9 @@ static bool isInside(CUdeviceptr address, size_t bytes) {
 }
 
 extern "C" {
-CUresult cuInit(unsigned flags) { return flags ? invalidValue : setting("devices", 1) ? 0 : noDevice; }
+CUresult cuInit(unsigned flags) {
+    return flags ? invalidValue : setting("devices", 1) ? (int)setting("starts", 0) : noDevice;
+}
 CUresult cuDriverGetVersion(int *version) { return *version = setting("version", 12040), 0; }
 CUresult cuDeviceGetCount(int *count) { return *count = setting("devices", 1), 0; }
 CUresult cuDeviceGet(CUdevice *device, int number) {

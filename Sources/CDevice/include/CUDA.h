@@ -73,5 +73,6 @@ typedef struct {
 
 /// Loads the driver: 0, or 1 where there is none, or 2 where it lacks a function.
 int device_load_cuda(CUDAFunctions *functions);
-/// Loads the compiler, of CUDA's version 12, say, before others: 0, or 1 where there is none, or 2 where it lacks a function.
+/// Loads the newest compiler that is no newer than a driver for CUDA's version 13, say: 0, or 1 where there is none, or 2 where it
+/// lacks a function.
 int device_load_nvrtc(NVRTCFunctions *functions, int version);

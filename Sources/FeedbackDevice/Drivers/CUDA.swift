@@ -9,8 +9,11 @@ private let loaded: Result<CUDAFunctions, ConfigurationError> = {
     switch device_load_cuda(&functions) {
     case 0:
         var (version, count): (Int32, Int32) = (0, 0)
-        guard functions.cuInit!(0) == 0, functions.cuDeviceGetCount!(&count) == 0, count > 0 else {
-            return .failure(ConfigurationError("the NVIDIA driver finds no GPU; nvidia-smi shows what it sees"))
+        var error = functions.cuInit!(0)
+        if error == 0 { error = functions.cuDeviceGetCount!(&count) }
+        guard error == 0, count > 0 else {
+            let why = error == 0 ? "" : " (\(description(of: error, functions)))"
+            return .failure(ConfigurationError("the NVIDIA driver finds no GPU\(why); nvidia-smi shows what it sees"))
         }
         guard functions.cuDriverGetVersion!(&version) == 0, version >= 12000 else {
             return .failure(
@@ -24,17 +27,24 @@ private let loaded: Result<CUDAFunctions, ConfigurationError> = {
     }
 }()
 
+private func description(of error: Int32, _ cuda: CUDAFunctions) -> String {
+    var text: UnsafePointer<CChar>?
+    _ = cuda.cuGetErrorString!(error, &text)
+    return "CUDA error \(error)\(text.map { ", " + String(cString: $0) } ?? "")"
+}
+
 /// CUDA's compiler, loaded once; or why not. A driver takes no code of a compiler newer than itself.
 private let compiler: Result<NVRTCFunctions, ConfigurationError> = {
     var functions = NVRTCFunctions()
     var version: Int32 = 0
     if case .success(let cuda) = loaded { _ = cuda.cuDriverGetVersion!(&version) }
-    return device_load_nvrtc(&functions, version / 1000) == 0
-        ? .success(functions)
-        : .failure(
-            ConfigurationError(
-                "CUDA's compiler, libnvrtc, is not there; install the CUDA toolkit, or PyPI's nvidia-cuda-nvrtc, and name its folder in LD_LIBRARY_PATH"
-            ))
+    if device_load_nvrtc(&functions, version / 1000) == 0 { return .success(functions) }
+    // What PyPI has under the plain name is always the newest.
+    let package = version < 13000 ? "nvidia-cuda-nvrtc-cu12" : "nvidia-cuda-nvrtc==\(version / 1000).*"
+    return .failure(
+        ConfigurationError(
+            "CUDA's compiler, libnvrtc, is not there; install the CUDA toolkit, or PyPI's \(package), and name its folder in LD_LIBRARY_PATH"
+        ))
 }()
 
 /// A GPU by CUDA's driver interface.
@@ -257,9 +267,6 @@ final class CUDADevice: ComputeDevice, @unchecked Sendable {
     }
 
     private func check(_ error: Int32) {
-        if error == 0 { return }
-        var text: UnsafePointer<CChar>?
-        _ = cuda.cuGetErrorString!(error, &text)
-        deviceFailed(name, "CUDA error \(error)\(text.map { ", " + String(cString: $0) } ?? "")")
+        if error != 0 { deviceFailed(name, description(of: error, cuda)) }
     }
 }
