@@ -4,6 +4,7 @@
 # make mpi                 a command that trains over ranks as well: mpirun -n 2 .build/release/feedback train …
 # make sanitize            tests with the compiler's checks of addresses, of undefined behaviour and of threads
 # make cuda                compiles the devices' kernels for NVIDIA's GPUs; lists their registers; tests all up to the GPU
+# make bundle              packs the command and its libraries for a Linux machine without Swift and oneDNN
 # make lint, documentation, ranks, browser, notebook, interoperability, aarch64: below
 #
 # All install what is missing first. What remains to be had beforehand is a Swift toolchain, 6.2 or newer.
@@ -17,7 +18,7 @@ BREW := $(shell brew --prefix)
 FLAGS = -Xcc -I$(BREW)/include -Xlinker -L$(BREW)/lib
 endif
 
-.PHONY: setup build mpi demo test fuzz sanitize browser notebook ranks lint documentation cuda aarch64 \
+.PHONY: setup build mpi demo test fuzz sanitize browser notebook ranks lint documentation cuda bundle aarch64 \
 	interoperability clean
 
 setup:
@@ -100,6 +101,9 @@ documentation: setup
 cuda: setup
 	@Makefiles/cuda.sh
 	Tests/CUDA/check.sh $(TESTED) $(SWIFT) test $(RELEASE)
+
+bundle: build
+	Makefiles/bundle.sh $(FEEDBACK) feedback.tar.gz
 
 # The kernels on arm64, under emulation.
 aarch64:
