@@ -3,9 +3,12 @@ import Foundation
 import Synchronization
 
 /// Turns the first Ctrl-C, request to terminate, closed terminal or warning of a batch system (SIGUSR1, or SIGUSR2, which Open
-/// MPI's mpirun hands on) into a wish to stop; the second stops at once. A reader of the output that goes away ends nothing.
+/// MPI's mpirun hands on) into a wish to stop; the second stops at once. What comes with the first is no second: `timeout` and a
+/// terminal signal a process and then its group. A reader of the output that goes away ends nothing.
 final class Interruption: Sendable {
     private let received = Atomic<Int32>(0)
+    /// When it came.
+    private let moment = Mutex<ContinuousClock.Instant?>(nil)
 
     /// The signal that asked to stop, if one has.
     var signal: Int32? {
@@ -29,8 +32,15 @@ final class Interruption: Sendable {
             }
             let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
             source.setEventHandler { [self] in
-                let first = received.compareExchange(expected: 0, desired: number, ordering: .relaxed).exchanged
-                if first { notice() } else { _exit(128 + number) }
+                let earlier = moment.withLock { moment in
+                    defer { moment = moment ?? .now }
+                    return moment
+                }
+                guard let earlier else {
+                    received.store(number, ordering: .relaxed)
+                    return notice()
+                }
+                if ContinuousClock.now - earlier > .milliseconds(200) { _exit(128 + number) }
             }
             source.activate()
             // The source lives as long as the program.
