@@ -63,7 +63,28 @@ public struct CPUBackend: Backend {
         Decoder(model, memoryWindow: memoryWindow, precision: decodingPrecision, threads: threads)
     }
 
-    public var memoryCapacity: Double { Double(ProcessInfo.processInfo.physicalMemory) }
+    /// The machine's memory, or what a limit leaves of it.
+    public var memoryCapacity: Double {
+        Self.memoryLimits.reduce(Double(ProcessInfo.processInfo.physicalMemory), min)
+    }
+
+    /// Of the process (`ulimit -v`), of its control group, as in a container, and of the groups that this is in.
+    private static var memoryLimits: [Double] {
+        #if os(Linux)
+            var own = rlimit()
+            let isKnown = getrlimit(Int32(RLIMIT_AS.rawValue), &own) == 0 && own.rlim_cur != .max
+            let groups = (try? String(contentsOfFile: "/proc/self/cgroup", encoding: .utf8)) ?? ""
+            let path = groups.split(separator: "\n").first { $0.hasPrefix("0::/") }?.dropFirst(4) ?? ""
+            let parts = path.split(separator: "/")
+            let ofGroups = (0...parts.count).compactMap { depth in
+                let file = (["/sys/fs/cgroup"] + parts.prefix(depth) + ["memory.max"]).joined(separator: "/")
+                return (try? String(contentsOfFile: file, encoding: .utf8)).flatMap { Double($0.dropLast()) }
+            }
+            return (isKnown ? [Double(own.rlim_cur)] : []) + ofGroups
+        #else
+            return []
+        #endif
+    }
 
     public func footprint(_ model: ModelConfiguration, _ batch: BatchShape) -> Double {
         let (D, F, H, L) = (Double(model.dModel), Double(model.dFF), Double(model.heads), Double(model.layers))

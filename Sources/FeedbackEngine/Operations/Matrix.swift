@@ -130,7 +130,10 @@ package final class Buffer<Role>: @unchecked Sendable {
         let (count, overflow) = rows.multipliedReportingOverflow(by: columns)
         precondition(rows >= 0 && columns >= 0 && !overflow && count < 1 << 44, "cannot allocate \(rows)×\(columns)")
         guard let allocation = calloc(1, count * elementSize + 2 * Self.margin + 64) else {
-            fatalError("out of memory for \(rows)×\(columns) numbers")
+            // What computes cannot throw, and nothing goes on without its memory.
+            let line = "Error: no memory is left for \(rows)×\(columns) numbers; use a smaller batch-size or model\n"
+            FileHandle.standardError.write(Data(line.utf8))
+            exit(1)
         }
         self.allocation = allocation
         all = Matrix(
