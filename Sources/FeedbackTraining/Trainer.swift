@@ -73,9 +73,13 @@ public final class Trainer {
         if !(corpus is TaskCorpus) { try asked.checkSamplePrompt(tokenizer) }
         validation = try corpus.stream(.validation, tokenizer)
         guard validation.count > 0 else {
+            let name = corpus.name(of: .validation)
+            if name != corpus.name {
+                throw CorpusError("\(name) has fewer than 2 \(tokenizer.kind.tokens); give more to validate by")
+            }
             let count = try corpus.stream(.all, tokenizer).count + 1
             let few = count < 2 ? "fewer than 2" : "\(count)"
-            throw CorpusError("\(corpus.name) has \(few) \(tokenizer.kind.tokens); it needs at least 20")
+            throw CorpusError("\(name) has \(few) \(tokenizer.kind.tokens); it needs at least 20")
         }
         let data = try TrainingData(asked, corpus, tokenizer)
         self.corpus = corpus
@@ -99,14 +103,9 @@ public final class Trainer {
             switch configuration.length {
             case .steps(let steps): steps
             case .epochs(let epochs): try epochs * Self.required(stepsPerEpoch)
-            case .seconds(let seconds):  // of which a tenth is left for evaluations
-                try stepsOfStages(within: 0.9 * Double(seconds), starts: configuration.stages.map(\.start)) {
-                    [session, loaders, optimizer] stage in
-                    let shape = configuration.shape(loaders[stage])
-                    return try Self.secondsPerStep(
-                        configuration, stage == 0 ? session : try backend.training(model, shape), optimizer,
-                        loaders[stage], atMost: Double(seconds) / 50, backend.communicator)
-                }
+            case .seconds(let seconds):  // of which a tenth is left for samples and checkpoints
+                try Self.steps(
+                    in: Double(seconds), configuration, model, validation, session, optimizer, loaders, backend)
             }
         if configuration.seconds != nil { configuration.steps = totalSteps }
         schedule =
@@ -122,6 +121,30 @@ public final class Trainer {
                     warmup: configuration.warmupSteps)
             }
         self.configuration = configuration
+    }
+
+    /// As many steps as this machine takes in so many seconds, validating at the configured intervals.
+    private static func steps(
+        in seconds: Double, _ configuration: RunConfiguration, _ model: FeedbackModel, _ validation: TokenStream,
+        _ session: any TrainingSession, _ optimizer: AdamOptimizer, _ loaders: [any BatchLoader], _ backend: any Backend
+    ) throws -> Int {
+        let window = min(model.configuration.window, configuration.carry + configuration.stages[0].sequenceLength)
+        let evaluator = try evaluator(of: model, validation, backend, memoryWindow: window)
+        func evaluate() throws -> Double {
+            let start = ContinuousClock.now
+            _ = try evaluator.run()
+            return backend.communicator.first((ContinuousClock.now - start) / .seconds(1))
+        }
+        // The first of short ones mostly prepares products.
+        var evaluation = try evaluate()
+        if evaluation < seconds / 50 { evaluation = try evaluate() }
+        return try stepsOfStages(within: 0.9 * seconds, starts: configuration.stages.map(\.start)) { stage in
+            let shape = configuration.shape(loaders[stage])
+            return evaluation / Double(configuration.evalInterval)
+                + (try secondsPerStep(
+                    configuration, stage == 0 ? session : try backend.training(model, shape), optimizer,
+                    loaders[stage], atMost: seconds / 50, backend.communicator))
+        }
     }
 
     /// A step's time on this machine, from some at a learning rate of 0, which leave everything as it was.
@@ -287,11 +310,17 @@ public final class Trainer {
             evaluator.write(folder.model.parameters)
             return try evaluator.run()
         }
-        let first = try Evaluator(
-            folder.model, validation, on: backend, memoryWindow: folder.memoryWindow,
-            most: validation.starts.isEmpty ? Self.mostValidated : nil)
+        let first = try Self.evaluator(of: folder.model, validation, backend, memoryWindow: folder.memoryWindow)
         evaluator = first
         return try first.run()
+    }
+
+    private static func evaluator(
+        of model: FeedbackModel, _ validation: TokenStream, _ backend: any Backend, memoryWindow: Int
+    ) throws -> Evaluator {
+        try Evaluator(
+            model, validation, on: backend, memoryWindow: memoryWindow,
+            most: validation.starts.isEmpty ? mostValidated : nil)
     }
 
     /// What the model makes of the sample prompt, at a temperature of 0.8, or its answers to a fresh sequence of a task; the
