@@ -94,10 +94,18 @@ extension Trainer {
         let own = try run.configuration()
         let configuration = asked ?? own
         let newest = RunFolder.newestCheckpoint(of: run.url)
+        let tokenizer = try newest.flatMap { checkpoint in
+            try run.withRemedy(checkpoint) { try configuration.tokenizer(in: checkpoint) }
+        }
         try self.init(
-            configuration, corpus: corpus, backend: try configuration.backend(communicator),
-            tokenizer: try newest.flatMap(configuration.tokenizer(in:)))
+            configuration, corpus: corpus, backend: try configuration.backend(communicator), tokenizer: tokenizer)
         guard let checkpoint = newest else { return }
+        try run.withRemedy(checkpoint) { try restore(checkpoint, of: run) }
+        if configuration != own, communicator.isFirst { try run.write(self.configuration) }
+    }
+
+    /// Takes everything from a checkpoint.
+    private func restore(_ checkpoint: URL, of run: RunFolder) throws {
         let file = checkpoint.appending(path: "training.json")
         let state: State
         do {
@@ -112,7 +120,7 @@ extension Trainer {
             configuration.stages.indices.contains(state.stage), (0...state.step).contains(state.evaluationsSinceBest),
             (0...Self.mostSkips).contains(state.skips ?? 0)
         else { throw FileError("\(file.path) is damaged or of another version") }
-        let settings = self.configuration.settings
+        let settings = configuration.settings
         let then = RunFolder.before.merging(state.settings) { $1 }
         for name in Setting.all.map(\.name) where settings[name] != then[name] && !Self.changeable.contains(name) {
             throw ConfigurationError(
@@ -121,7 +129,7 @@ extension Trainer {
         }
         guard state.dataDigest == dataDigest else {
             throw ConfigurationError(
-                "\(self.configuration.data) is not the data that \(checkpoint.path) was trained on; bring it back, or start "
+                "\(configuration.data) is not the data that \(checkpoint.path) was trained on; bring it back, or start "
                     + "a new run with --init")
         }
         let saved = try ModelFolder(contentsOf: checkpoint)
@@ -142,7 +150,7 @@ extension Trainer {
         best = state.bestLoss.flatMap { loss in state.bestStep.map { (loss, $0) } }
         evaluationsSinceBest = state.evaluationsSinceBest
         skips = state.skips ?? 0
-        if let lessons = self.configuration.lessons {
+        if let lessons = configuration.lessons {
             guard let progress = state.lessons, lessons.lessons.indices.contains(progress.lesson),
                 (0..<Lessons.counted).contains(progress.steps), (0...1 << 40).contains(progress.answers),
                 (0...progress.answers).contains(progress.correct)
@@ -151,8 +159,7 @@ extension Trainer {
         }
         try enter(stage: state.stage)
         try loader.resume(at: state.loader)
-        if self.configuration.streams == true { try resumeMemory(checkpoint.appending(path: "memory.safetensors")) }
-        if configuration != own, communicator.isFirst { try run.write(self.configuration) }
+        if configuration.streams == true { try resumeMemory(checkpoint.appending(path: "memory.safetensors")) }
     }
 
     private func resumeMemory(_ url: URL) throws {

@@ -4,7 +4,13 @@ import Foundation
 
 struct DataCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "data", abstract: "Lists and fetches data sets.", subcommands: [List.self, Fetch.self])
+        commandName: "data", abstract: "Lists and fetches data sets.",
+        discussion: """
+            Examples:
+              feedback data list
+              feedback data fetch tiny_shakespeare
+            """,
+        subcommands: [List.self, Fetch.self])
 
     struct List: ParsableCommand {
         static let configuration = CommandConfiguration(
@@ -26,6 +32,9 @@ struct DataCommand: AsyncParsableCommand {
             discussion: """
                 A text is looked for in $FEEDBACK_DATA_DIR, then in the cache ($XDG_CACHE_HOME/feedback), and only then \
                 downloaded into the cache.
+
+                Example:
+                  feedback data fetch tiny_shakespeare
                 """)
 
         @Argument(
@@ -34,6 +43,9 @@ struct DataCommand: AsyncParsableCommand {
 
         func run() async throws {
             guard let known = KnownCorpus.all.first(where: { $0.name == name }) else {
+                if TaskCorpus.all.contains(where: { $0.name == name }) {
+                    throw CorpusError("\(name) is built in; there is nothing to fetch")
+                }
                 throw CorpusError(
                     "there is no data set \(name); there are \(KnownCorpus.all.map(\.name).joined(separator: ", "))")
             }

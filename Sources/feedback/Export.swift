@@ -6,7 +6,8 @@ struct Export: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Writes a model's parameters for another program.",
         discussion: """
-            labml: a state dict that torch.load reads and labml's feedback transformer loads; safetensors: the same names.
+            labml: a state dict that torch.load reads and labml's feedback transformer loads, of a model with --memory-norm none; \
+            safetensors: the same names. A window of memories is not in the file: give it to import.
 
             Examples:
               feedback export runs/labml --format labml --output model.pth
@@ -29,6 +30,10 @@ struct Export: ParsableCommand {
         try folder.model.export(as: format, to: URL(filePath: output))
         var console = Console()
         if let note { console.print(note) }
+        if folder.memoryWindow < folder.model.configuration.positions {
+            console.print(
+                "a step sees \(folder.memoryWindow) memories: give import --memory-window \(folder.memoryWindow)")
+        }
         try printResult(output)
     }
 }

@@ -88,16 +88,16 @@ struct Generate: ParsableCommand {
     }
 
     func validate() throws {
-        if (prompt == nil) == (promptFile == nil) {
+        if prompt != nil, promptFile != nil { throw ValidationError("give --prompt or --prompt-file, not both") }
+        if prompt == nil, promptFile == nil {
             throw ValidationError("give what to continue, as --prompt or as --prompt-file (- for standard input)")
         }
     }
 
     private func promptText() throws -> String {
         guard let promptFile else { return unescaped(prompt!) }
-        let bytes =
-            promptFile == "-"
-            ? try FileHandle.standardInput.readToEnd() ?? Data() : try readRegularFile(URL(filePath: promptFile))
+        var bytes = promptFile == "-" ? Data() : try readRegularFile(URL(filePath: promptFile))
+        while promptFile == "-", case let more = try readStandardInput(1 << 20), !more.isEmpty { bytes += more }
         guard let text = String(validating: bytes, as: UTF8.self) else {
             throw ConfigurationError("the prompt is not UTF-8 text")
         }

@@ -9,7 +9,8 @@ struct HistoryOptions: ParsableArguments {
     @Option(
         name: .customLong("runs"),
         help: ArgumentHelp(
-            "The run history; by default feedback/runs.sqlite in the XDG data folder.", valueName: "file"),
+            "The run history; by default $FEEDBACK_RUNS, else feedback/runs.sqlite in the XDG data folder.",
+            valueName: "file"),
         completion: .file())
     var path: String?
 
@@ -46,6 +47,12 @@ struct AskedRun: ParsableArguments {
 func openModel(_ folder: URL) throws -> (ModelFolder, note: String?) {
     let best = RunFolder.bestCheckpoint(of: folder)
     guard let checkpoint = best ?? RunFolder.newestCheckpoint(of: folder) else {
+        if FileManager.default.fileExists(atPath: folder.appending(path: "config.yaml").path) {
+            throw FileError("the run \(folder.path) has no checkpoint yet")
+        }
+        guard FileManager.default.fileExists(atPath: folder.appending(path: "config.json").path) else {
+            throw FileError("\(folder.path) is not a model: give a folder with a config.json in it, or a run")
+        }
         return (try ModelFolder(contentsOf: folder), nil)
     }
     let note = "model: \(checkpoint.relativePath), the run's \(best == nil ? "newest" : "best") checkpoint"

@@ -33,6 +33,9 @@ struct Import: ParsableCommand {
     @Option(help: ArgumentHelp("The text that the model was trained on.", valueName: "file"), completion: .file())
     var text: String?
 
+    @Option(parsing: .unconditional, help: "Memories a step saw in training; all by default.")
+    var memoryWindow: Int?
+
     @Option(parsing: .unconditional, help: "The characters by token; \\n is a new line.")
     var characters: String?
 
@@ -53,7 +56,10 @@ struct Import: ParsableCommand {
                 "\(origin) \(grouped(tokenizer.vocabularySize)) characters, the model "
                     + "\(grouped(sizes.vocabulary)); give the text that it was trained on")
         }
-        try ModelFolder(model: model, tokenizer: tokenizer).save(to: folder)
+        if let memoryWindow, !(1...sizes.window).contains(memoryWindow) {
+            throw ConfigurationError("memory-window is \(memoryWindow); this model allows 1 to \(sizes.window)")
+        }
+        try ModelFolder(model: model, tokenizer: tokenizer, sequenceLength: memoryWindow).save(to: folder)
         var console = Console()
         console.print(
             "keys and values \(sizes.keyValue.rawValue), layers \(sizes.layers), d-model \(sizes.dModel), heads "

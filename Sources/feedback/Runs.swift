@@ -19,7 +19,13 @@ struct Runs: ParsableCommand {
         subcommands: [List.self, Show.self, Compare.self, Export.self, Delete.self], defaultSubcommand: List.self)
 
     struct List: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Lists runs, newest first.")
+        static let configuration = CommandConfiguration(
+            abstract: "Lists runs, newest first.",
+            discussion: """
+                Examples:
+                  feedback runs list --state running
+                  feedback runs list --name demo --limit 5 --json
+                """)
         @Option(help: "Only runs that are in this state.")
         var state: Run.Status?
         @Option(help: ArgumentHelp("Only runs whose name has this in it.", valueName: "text"))
@@ -69,7 +75,12 @@ struct Runs: ParsableCommand {
     }
 
     struct Show: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Shows a run: how it went, and its settings.")
+        static let configuration = CommandConfiguration(
+            abstract: "Shows a run: how it went, and its settings.",
+            discussion: """
+                Example:
+                  feedback runs show 12
+                """)
         @OptionGroup var asked: AskedRun
 
         func run() throws {
@@ -98,7 +109,11 @@ struct Runs: ParsableCommand {
 
     struct Compare: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Shows how runs ended, and the settings in which they differ.")
+            abstract: "Shows how runs ended, and the settings in which they differ.",
+            discussion: """
+                Example:
+                  feedback runs compare 12 13
+                """)
         @Argument(help: "Ids, names or folders.", completion: .runs)
         var runs: [String]
         @OptionGroup var history: HistoryOptions
@@ -127,7 +142,13 @@ struct Runs: ParsableCommand {
     }
 
     struct Export: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Prints a run's metrics as CSV or JSON Lines.")
+        static let configuration = CommandConfiguration(
+            abstract: "Prints a run's metrics as CSV or JSON Lines.",
+            discussion: """
+                Examples:
+                  feedback runs export 12 > run.csv
+                  feedback runs export runs/demo --format jsonl > run.jsonl
+                """)
         @OptionGroup var asked: AskedRun
         @Option(help: "csv, a line a step; or jsonl, everything, an object a line.")
         var format = RunExport.csv
@@ -140,15 +161,23 @@ struct Runs: ParsableCommand {
 
     struct Delete: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Removes runs from the history; their folders stay.")
+            abstract: "Removes runs from the history; their folders stay.",
+            discussion: """
+                Example:
+                  feedback runs delete 12
+                """)
         @Argument(help: "Ids, names or folders.", completion: .runs)
         var runs: [String]
         @OptionGroup var history: HistoryOptions
 
         func run() throws {
             let store = try history.store()
-            // All are found before the first goes.
-            for run in try runs.map({ try store.run($0) }) {
+            // All are found before the first goes, and each goes once.
+            var found: [Run] = []
+            for run in try runs.map({ try store.run($0) }) where !found.contains(where: { $0.id == run.id }) {
+                found.append(run)
+            }
+            for run in found {
                 try store.delete(run)
                 try printResult("deleted run \(run.id!) (\(run.name)); its folder \(run.folder) is untouched")
             }

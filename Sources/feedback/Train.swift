@@ -113,6 +113,11 @@ struct Train: AsyncParsableCommand {
             }
         } catch {
             watchers?.recorder?.end(.failed, failure: "\(error)")
+            if let folder, error is FileError, RunFolder.newestCheckpoint(of: folder.url) != nil {
+                throw FileError(
+                    "\(error); the last checkpoint is whole: when that is mended, go on with --resume "
+                        + folder.url.relativePath)
+            }
             throw error
         }
         watchers?.recorder?.end(ending == .stopped ? .interrupted : .finished)

@@ -272,21 +272,30 @@ import Testing
         }
     }
 
-    /// Damage to any file of a checkpoint is refused on resuming.
+    /// Damage to any file of a checkpoint is refused on resuming, with the checkpoint from which the run can go on.
     @Test(arguments: ["training.json", "optimizer.safetensors", "model.safetensors", "config.json", "tokenizer.json"])
     func damagedCheckpointsAreRefused(name: String) throws {
         let trainer = try Trainer(smallConfiguration(), corpus: corpus)
         let run = try RunFolder(creating: folder, configuration: trainer.configuration)
-        for _ in 0..<3 { _ = try trainer.trainStep() }
+        _ = try trainer.trainStep()
+        try trainer.save(in: run)
+        for _ in 0..<2 { _ = try trainer.trainStep() }
         let checkpoint = try #require(try trainer.save(in: run))
         let file = checkpoint.appending(path: name)
+        func expectRefusal() {
+            let error = #expect(throws: FileError.self) { try Trainer(resuming: run, corpus: corpus) }
+            let remedy = "; remove \(checkpoint.path) to go on from step 1"
+            #expect(error?.description.hasSuffix(remedy) == true, "\(error?.description ?? "")")
+        }
         let data = try Data(contentsOf: file)
         for damaged in [Data(), Data(data.prefix(data.count / 3)), Data(data.dropLast(2))] {
             try damaged.write(to: file)
-            #expect(throws: (any Error).self) { try Trainer(resuming: run, corpus: corpus) }
+            expectRefusal()
         }
         try FileManager.default.removeItem(at: file)
-        #expect(throws: (any Error).self) { try Trainer(resuming: run, corpus: corpus) }
+        expectRefusal()
+        try FileManager.default.removeItem(at: checkpoint)
+        #expect(try Trainer(resuming: run, corpus: corpus).step == 1)
     }
 
     /// A parallel model's parameters carry over by name; what a feedback model has besides is fresh, and said.

@@ -163,9 +163,9 @@ import Testing
         func prompt(_ file: String) -> [String] { ["generate", "run", "--prompt-file", file] }
         let cases: [([String], String)] = [
             (train("text.txt,missing.txt"), "there is no data set or file missing.txt"),
-            (train("text.txt,latin1.txt"), "latin1.txt is not UTF-8 text"), (train(","), "is empty"),
+            (train("text.txt,latin1.txt"), "latin1.txt is not UTF-8 text"), (train(","), "no data is named"),
             (train("text.txt,copy"), "there is no data set or file copy"),
-            (train("text.txt,pipe"), "pipe: it is not a file"), (train("none"), "there is no file in"),
+            (train("text.txt,pipe"), "pipe is a pipe; give -"), (train("none"), "there is no file in"),
             (train("mixed"), "mixed/latin1.txt is not UTF-8 text"), (train("cut.jsonl"), "is not JSON in line 2"),
             (train("array.jsonl"), "every line must be an object"), (train("number.jsonl"), "give --field: a b"),
             (train("blank.jsonl"), "is empty"), (train("surrogate.jsonl"), "half of a surrogate pair"),

@@ -241,7 +241,11 @@ final class Workplace {
         // Once the first step is taken.
         let metrics = place.url.appending(path: "run/metrics.jsonl")
         while process.isRunning, (try? Data(contentsOf: metrics))?.isEmpty != false { usleep(10_000) }
-        kill(process.processIdentifier, signal)
+        // `timeout` signals a process and then its group: two come at once, and are one wish.
+        for _ in 0..<2 {
+            kill(process.processIdentifier, signal)
+            usleep(1000)
+        }
         process.waitUntilExit()
         #expect(process.terminationReason == .exit && process.terminationStatus == 128 + signal)
         let said = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)

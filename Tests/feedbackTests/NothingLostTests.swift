@@ -1,5 +1,6 @@
 import FeedbackTraining
 import Foundation
+import TestedCommand
 import Testing
 
 /// What hostile or unlucky use found: nothing is lost, and nothing is taken for something else.
@@ -18,6 +19,41 @@ import Testing
         let damaged = try place.run(["evaluate", checkpoint])
         #expect(damaged.status == 1 && damaged.errors.contains("layers is nonsense"))
     }
+
+    /// A second signal, where it is one, stops at once.
+    @Test func theSecondSignalStopsAtOnce() throws {
+        let place = try Workplace()
+        let process = place.process(
+            ["train"] + place.small + [
+                "--steps", "10", "--batch-size", "4096", "--sequence-length", "512", "--output", "run",
+            ])
+        (process.standardOutput, process.standardError) = (FileHandle.nullDevice, FileHandle.nullDevice)
+        try process.run()
+        let metrics = place.url.appending(path: "run/metrics.jsonl")
+        while process.isRunning, !FileManager.default.fileExists(atPath: metrics.path) { usleep(10_000) }
+        usleep(300_000)
+        for _ in 0..<2 {
+            kill(process.processIdentifier, SIGTERM)
+            usleep(400_000)
+        }
+        process.waitUntilExit()
+        #expect(process.terminationReason == .exit && process.terminationStatus == 143)
+        let names = try FileManager.default.contentsOfDirectory(
+            atPath: place.url.appending(path: "run/checkpoints").path)
+        #expect(!names.contains { $0.hasPrefix("step-") })
+    }
+
+    #if os(Linux)
+        /// A limit of the process's memory is one that settings are held to.
+        @Test func memoryHasLimits() throws {
+            let place = try Workplace()
+            let line =
+                ["ulimit -v 4000000; exec", command.path, "train"] + place.small
+                + ["--layers", "4", "--d-model", "2048", "--d-ff", "65536"]
+            let outcome = try place.run(["-c", line.joined(separator: " ")], executable: URL(filePath: "/bin/sh"))
+            #expect(outcome.status == 1 && outcome.errors.contains("of memory; there are 3.8 GiB"), "\(outcome.errors)")
+        }
+    #endif
 
     /// Wherever the command stands, wherever the data is now, with other threads, and for longer.
     @Test func aRunGoesOnFromAnywhere() throws {

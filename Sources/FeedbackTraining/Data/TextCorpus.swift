@@ -102,7 +102,7 @@ public struct TextCorpus: Corpus {
     /// A path, or several, as it means the same from everywhere; of `-` that of a file in the cache that gets what standard input
     /// has. A name stays as it is.
     public static func absolute(_ path: String) throws -> String {
-        path == "-" ? try TextFiles.keep(.standardInput, in: cacheFolder) : TextFiles.absolute(path)
+        path == "-" ? try TextFiles.keepStandardInput(in: cacheFolder) : TextFiles.absolute(path)
     }
 
     public var readsAsStreams: Bool { false }

@@ -27,8 +27,17 @@ struct TextFiles: Sendable {
             }
             urls += isFolder.boolValue ? try Self.files(in: URL(filePath: part)) : [URL(filePath: part)]
         }
+        guard !urls.isEmpty else { throw CorpusError("no data is named; give a text file, a folder or a data set") }
         self.urls = urls
-        size = try urls.reduce(0) { $0 + (try RandomAccessFile($1).size) }
+        size = try urls.reduce(0) { size, url in
+            if Self.isPipe(url) { throw CorpusError("\(url.path) is a pipe; give - and let it be standard input") }
+            return size + (try RandomAccessFile(url).size)
+        }
+    }
+
+    private static func isPipe(_ url: URL) -> Bool {
+        var status = stat()
+        return stat(url.path, &status) == 0 && status.st_mode & S_IFMT == S_IFIFO
     }
 
     /// A name with a comma in it that is there is one.
@@ -43,15 +52,15 @@ struct TextFiles: Sendable {
         return parts.map { URL(filePath: $0).standardizedFileURL.path }.joined(separator: ",")
     }
 
-    /// Writes all that a stream has into a file of a folder, named by what is in it, and gives its path. Throws where that is no
-    /// text, and keeps nothing.
-    static func keep(_ input: FileHandle, in folder: URL) throws -> String {
+    /// Writes all that standard input has into a file of a folder, named by what is in it, and gives its path. Throws where that
+    /// is no text, and keeps nothing.
+    static func keepStandardInput(in folder: URL) throws -> String {
         let temporary = folder.appending(path: ".text.new-\(getpid())")
         var (digest, isEmpty) = (SHA256(), true)
         do {
             try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
             try writeFile(temporary) { file in
-                while let piece = try input.read(upToCount: pieceSize), !piece.isEmpty {
+                while case let piece = try readStandardInput(pieceSize), !piece.isEmpty {
                     digest.update(data: piece)
                     isEmpty = false
                     try file.write(contentsOf: piece)
@@ -70,7 +79,7 @@ struct TextFiles: Sendable {
         try moveFile(temporary, to: file)
         do { try TextFiles(file.path).forEachPiece { _, _ in } } catch {
             unlink(file.path)
-            throw error
+            throw CorpusError("\(error)".replacing(file.path, with: "standard input"))
         }
         return file.path
     }

@@ -64,7 +64,10 @@ public final class RunFolder {
     public init(opening url: URL) throws {
         self.url = url
         guard FileManager.default.fileExists(atPath: url.appending(path: "config.yaml").path) else {
-            throw FileError("\(url.path) is not a run: it has no config.yaml")
+            let run = try Self.run(of: url)
+            throw FileError(
+                "\(url.path) is not a run: it has no config.yaml"
+                    + (run.map { "; it is a checkpoint of \($0.url.path), which goes on from its newest" } ?? ""))
         }
     }
 
@@ -101,6 +104,16 @@ public final class RunFolder {
             guard name.hasPrefix("step-"), let step = Int(name.dropFirst(5)) else { return nil }
             return (step, checkpoints.appending(path: name))
         }.sorted { $0.0 < $1.0 }
+    }
+
+    /// Reads a checkpoint; where its files are damaged, says from which one before the run can go on.
+    func withRemedy<Value>(_ checkpoint: URL, _ read: () throws -> Value) throws -> Value {
+        do { return try read() } catch {
+            guard error is FileError || error is SafetensorsError || error is TokenizerError else { throw error }
+            let older = Self.steps(in: checkpoints).last { $0.url != checkpoint }
+            let remedy = older.map { "remove \(checkpoint.path) to go on from step \($0.step)" }
+            throw FileError("\(error); \(remedy ?? "the run has no other checkpoint: begin anew")")
+        }
     }
 
     /// Saves a checkpoint, whole or not at all, then removes those that are neither the best nor among the newest.

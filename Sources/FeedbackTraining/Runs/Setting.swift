@@ -232,6 +232,9 @@ public struct Setting: Sendable {
     /// The setting of a name, or an error that names the nearest.
     public static func named(_ name: String) throws(ConfigurationError) -> Setting {
         if let setting = all.first(where: { $0.name == name }) { return setting }
+        if ["preset", "output", "init", "resume"].contains(name) {
+            throw ConfigurationError("\(name) is no setting; give it on the command line, as --\(name)")
+        }
         let nearest = all.min { distance($0.name, name) < distance($1.name, name) }!
         throw ConfigurationError("there is no setting \(name); did you mean \(nearest.name)?")
     }

@@ -37,6 +37,13 @@ package func readRegularFile(_ file: URL) throws(FileError) -> Data {
     do { return try Data(contentsOf: file) } catch { throw FileError("cannot read \(file.path): \(reason(error))") }
 }
 
+/// What comes next from standard input, at most so many bytes; none at its end.
+package func readStandardInput(_ count: Int) throws(FileError) -> Data {
+    do { return try FileHandle.standardInput.read(upToCount: count) ?? Data() } catch {
+        throw FileError("cannot read standard input: \(reason(error))")
+    }
+}
+
 /// An empty file to write, in the place of what there was.
 package func createFile(_ file: URL) throws(FileError) -> FileHandle {
     let descriptor = open(file.path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
@@ -51,6 +58,8 @@ package func writeFile(_ file: URL, _ write: (FileHandle) throws -> Void) throws
         try write(handle)
         try handle.synchronize()
         try handle.close()
+    } catch let error as FileError {
+        throw error
     } catch {
         throw FileError("cannot write \(file.path): \(reason(error))")
     }

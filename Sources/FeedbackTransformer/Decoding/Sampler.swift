@@ -28,7 +28,7 @@ public struct Sampler: Sendable {
         throws(ConfigurationError)
     {
         guard temperature.isFinite && temperature >= 0 else {
-            throw ConfigurationError("temperature is \(temperature); it must be 0 or more")
+            throw ConfigurationError("temperature is \(temperature); it must be a number from 0 on")
         }
         if let topK, topK < 1 { throw ConfigurationError("top-k is \(topK); it must be 1 or more") }
         if let topP, !(topP > 0 && topP <= 1) {
