@@ -32,7 +32,6 @@ let package = Package(
     traits: [.trait(name: "MPI", description: "Training over ranks, on one machine or several: see `make mpi`")],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
-        .package(url: "https://github.com/apple/swift-crypto", "3.12.3"..<"5.0.0"),
         .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
@@ -43,6 +42,7 @@ let package = Package(
     targets: [
         .target(name: "COneDNN", linkerSettings: [.linkedLibrary("dnnl")]),
         .target(name: "CKernels"),
+        .systemLibrary(name: "COpenSSL"),
         // Open MPI's or MPICH's flags, of which a build without the trait needs none.
         .systemLibrary(
             name: "MPI", pkgConfig: Context.environment["MPI"] ?? "ompi-c", providers: [.apt(["libopenmpi-dev"])]),
@@ -62,8 +62,8 @@ let package = Package(
                 "FeedbackDevice",
                 "FeedbackEngine",
                 "FeedbackTransformer",
-                .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "Yams", package: "Yams"),
+                .target(name: "COpenSSL", condition: .when(platforms: [.linux])),
             ], swiftSettings: strict),
         .target(
             name: "FeedbackRuns",
@@ -76,7 +76,6 @@ let package = Package(
                 "FeedbackRuns",
                 "FeedbackTraining",
                 "FeedbackTransformer",
-                .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "HummingbirdCore", package: "hummingbird"),
                 .product(name: "Logging", package: "swift-log"),

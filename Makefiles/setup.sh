@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs oneDNN and SQLite where their headers are missing: with apt on Debian and Ubuntu, with Homebrew on macOS.
+# Installs oneDNN, OpenSSL and SQLite where their headers are missing: with apt on Debian and Ubuntu, with Homebrew on macOS.
 set -eu
 
 has() {
@@ -12,9 +12,10 @@ command -v swift >/dev/null || {
 }
 [ "$(uname)" != Darwin ] || BREW=$(brew --prefix)
 
-# What is missing: its header, its package for apt, its formula for Homebrew. macOS comes with SQLite.
+# What is missing: its header, its package for apt, its formula for Homebrew. macOS comes with SQLite and with CryptoKit.
 missing= formulae=
 has oneapi/dnnl/dnnl.h || missing="$missing libdnnl-dev" formulae=onednn
+[ "$(uname)" = Darwin ] || has openssl/evp.h || missing="$missing libssl-dev"
 [ "$(uname)" = Darwin ] || has sqlite3.h || missing="$missing libsqlite3-dev"
 if [ -z "$missing" ]; then exit 0; fi
 
@@ -25,10 +26,11 @@ elif command -v apt-get >/dev/null; then
     echo "Installing$missing"
     "$(dirname "$0")/apt.sh" $missing
 else
-    echo "Install the headers and libraries of oneDNN and SQLite by hand ($missing), then try again" >&2
+    echo "Install the headers and libraries of oneDNN, OpenSSL and SQLite by hand ($missing), then try again" >&2
     exit 1
 fi
-for header in oneapi/dnnl/dnnl.h sqlite3.h; do
+for header in oneapi/dnnl/dnnl.h sqlite3.h openssl/evp.h; do
+    [ "$(uname)$header" != Darwinopenssl/evp.h ] || continue
     has $header || {
         echo "the packages were installed, but the header $header is still not found" >&2
         exit 1

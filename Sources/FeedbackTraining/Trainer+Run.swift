@@ -1,4 +1,3 @@
-import Crypto
 import FeedbackTransformer
 import Foundation
 
@@ -146,27 +145,20 @@ extension Communicator {
 
 /// SHA-256 of some data, as hexadecimal digits.
 func digest(_ streams: [TokenStream]) throws -> String {
-    var hash = SHA256()
-    for stream in streams { try stream.add(to: &hash) }
-    return hash.finalize().hexadecimal
+    let digest = Digest()
+    for stream in streams { try stream.add(to: digest) }
+    return digest.finalize().hexadecimal
 }
 
 /// The same of a file.
 package func digest(of file: URL) throws -> String {
-    var hash = SHA256()
-    hash.update(data: try Data(contentsOf: file, options: .alwaysMapped))
-    return hash.finalize().hexadecimal
+    Digest.of(try Data(contentsOf: file, options: .alwaysMapped)).hexadecimal
 }
 
 /// The same of parameters at a step.
 func digest(_ parameters: Parameters, step: Int) -> String {
-    var hash = SHA256()
-    hash.update(data: Data("\(step)".utf8))
-    parameters.values.withUnsafeBytes { hash.update(bufferPointer: $0) }
-    return hash.finalize().hexadecimal
-}
-
-extension Sequence<UInt8> {
-    /// Two digits a byte.
-    var hexadecimal: String { map { String(format: "%02x", $0) }.joined() }
+    let digest = Digest()
+    digest.update(Array("\(step)".utf8))
+    parameters.values.withUnsafeBytes { digest.update($0) }
+    return digest.finalize().hexadecimal
 }

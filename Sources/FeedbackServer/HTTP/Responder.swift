@@ -1,4 +1,4 @@
-import Crypto
+import FeedbackTraining
 import FeedbackTransformer
 import Foundation
 import HTTPTypes
@@ -12,7 +12,7 @@ final class Responder: Sendable {
     private let dashboard: Dashboard?
     private let limits: CompletionLimits
     /// Of the API key. Keys are compared by their digests: how long that takes tells nothing of where one is wrong.
-    private let keyDigest: SHA256.Digest?
+    private let keyDigest: [UInt8]?
     private let doorkeeper: Doorkeeper
     private let counters = RequestCounters()
 
@@ -23,7 +23,7 @@ final class Responder: Sendable {
         self.models = models
         self.dashboard = dashboard
         self.limits = limits
-        keyDigest = apiKey.map { SHA256.hash(data: Data($0.utf8)) }
+        keyDigest = apiKey.map { Digest.of(Array($0.utf8)) }
         self.doorkeeper = doorkeeper
     }
 
@@ -130,7 +130,7 @@ final class Responder: Sendable {
         guard let keyDigest else { return }
         let given = request.headers[.authorization] ?? ""
         guard given.lowercased().hasPrefix("bearer "),
-            SHA256.hash(data: Data(given.dropFirst(7).utf8)) == keyDigest
+            Digest.of(Array(given.dropFirst(7).utf8)) == keyDigest
         else {
             throw APIError(
                 status: .unauthorized, message: "a valid API key is needed: Authorization: Bearer KEY",

@@ -1,4 +1,3 @@
-import Crypto
 import FeedbackTransformer
 import Foundation
 
@@ -59,7 +58,7 @@ public struct KnownCorpus: Sendable {
 
     private func isIntact(_ file: URL) throws -> Bool { isIntact(try readRegularFile(file)) }
 
-    private func isIntact(_ data: Data) -> Bool { SHA256.hash(data: data).hexadecimal == sha256 }
+    private func isIntact(_ data: Data) -> Bool { Digest.of(data).hexadecimal == sha256 }
 
     /// Downloads the text to a temporary name, checks it, and only then gives it its own.
     private func download(progress: @escaping @Sendable (CorpusProgress) -> Void) async throws {

@@ -1,4 +1,3 @@
-import Crypto
 import FeedbackTransformer
 import Foundation
 
@@ -56,12 +55,13 @@ struct TextFiles: Sendable {
     /// is no text, and keeps nothing.
     static func keepStandardInput(in folder: URL) throws -> String {
         let temporary = folder.appending(path: ".text.new-\(getpid())")
-        var (digest, isEmpty) = (SHA256(), true)
+        let digest = Digest()
+        var isEmpty = true
         do {
             try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
             try writeFile(temporary) { file in
                 while case let piece = try readStandardInput(pieceSize), !piece.isEmpty {
-                    digest.update(data: piece)
+                    digest.update(piece)
                     isEmpty = false
                     try file.write(contentsOf: piece)
                 }

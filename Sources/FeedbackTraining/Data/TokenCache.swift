@@ -1,4 +1,3 @@
-import Crypto
 import FeedbackTransformer
 import Foundation
 
@@ -120,7 +119,7 @@ struct TokenCache: Sendable {
 
     private func key(_ tokenizer: String) -> String {
         let paths = files.urls.map { $0.resolvingSymlinksInPath().path }
-        let hash = SHA256.hash(data: Data((paths + files.fields + [tokenizer]).joined(separator: "\0").utf8))
+        let hash = Digest.of(Array((paths + files.fields + [tokenizer]).joined(separator: "\0").utf8))
         return hash.prefix(12).hexadecimal
     }
 
@@ -143,7 +142,8 @@ struct TokenCache: Sendable {
                     throw FileError("cannot write \(file.path): \(reason(error)); $XDG_CACHE_HOME says where else")
                 }
             }
-            var (digest, count, position) = (SHA256(), 0, 0)
+            let digest = Digest()
+            var (count, position) = (0, 0)
             let encode = tokenizer.encoder()
             if hasTokens {
                 try forEachPiece(.encoding) { piece in
@@ -152,7 +152,7 @@ struct TokenCache: Sendable {
                         throw error.moved(by: position)
                     }
                     let bytes = Tokens.bytes(tokens, vocabulary: tokenizer.vocabularySize)
-                    digest.update(data: bytes)
+                    digest.update(bytes)
                     try write { try handle.write(contentsOf: bytes) }
                     count += tokens.count
                     if tokenizer.kind != .bpe {

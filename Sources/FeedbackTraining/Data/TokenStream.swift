@@ -1,4 +1,3 @@
-import Crypto
 import FeedbackTransformer
 
 /// Tokens, and at each the token to predict.
@@ -80,13 +79,13 @@ public struct TokenStream: Sendable {
     }
 
     /// Adds what tells this data from other to a digest.
-    func add(to digest: inout SHA256) throws(FileError) {
+    func add(to digest: Digest) throws(FileError) {
         if case .text(let tokens, let range, _) = storage, let known = tokens.digest {
-            digest.update(data: Array("\(known) \(range)".utf8))
+            digest.update(Array("\(known) \(range)".utf8))
             return
         }
         func update(_ numbers: ArraySlice<Int32>) {
-            numbers.withUnsafeBytes { digest.update(bufferPointer: $0) }
+            numbers.withUnsafeBytes { digest.update($0) }
         }
         try forEachPiece(of: [0..<count]) { inputs, _ in update(inputs) }
         try forEachPiece(of: [0..<count]) { _, targets in update(targets) }
