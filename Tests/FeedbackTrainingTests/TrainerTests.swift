@@ -284,7 +284,7 @@ import Testing
         let file = checkpoint.appending(path: name)
         func expectRefusal() {
             let error = #expect(throws: FileError.self) { try Trainer(resuming: run, corpus: corpus) }
-            let remedy = "; remove \(checkpoint.path) to go on from step 1"
+            let remedy = "; move \(checkpoint.path) away to go on from step 1"
             #expect(error?.description.hasSuffix(remedy) == true, "\(error?.description ?? "")")
         }
         let data = try Data(contentsOf: file)

@@ -111,7 +111,7 @@ public final class RunFolder {
         do { return try read() } catch {
             guard error is FileError || error is SafetensorsError || error is TokenizerError else { throw error }
             let older = Self.steps(in: checkpoints).last { $0.url != checkpoint }
-            let remedy = older.map { "remove \(checkpoint.path) to go on from step \($0.step)" }
+            let remedy = older.map { "move \(checkpoint.path) away to go on from step \($0.step)" }
             throw FileError("\(error); \(remedy ?? "the run has no other checkpoint: begin anew")")
         }
     }
